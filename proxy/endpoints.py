@@ -17,16 +17,18 @@ class Endpoint(msgspec.Struct, frozen=True):
     name: str
     path: str
     required: tuple[str, ...]
+    answer: str
+    """The member without which a 200 is no answer."""
     dialect: Dialect | None = None
     asks_usage: bool = False
     """Whether `stream_options.include_usage` exists there, so that the gateway may set it."""
 
 
-CHAT = Endpoint("chat", "/chat/completions", ("messages",), "chat", asks_usage=True)
-COMPLETIONS = Endpoint("completions", "/completions", ("prompt",), "completions", asks_usage=True)
-EMBEDDINGS = Endpoint("embeddings", "/embeddings", ("input",))
-MODERATIONS = Endpoint("moderations", "/moderations", ("input",))
-RESPONSES = Endpoint("responses", "/responses", (), "responses")
+CHAT = Endpoint("chat", "/chat/completions", ("messages",), "choices", "chat", asks_usage=True)
+COMPLETIONS = Endpoint("completions", "/completions", ("prompt",), "choices", "completions", asks_usage=True)
+EMBEDDINGS = Endpoint("embeddings", "/embeddings", ("input",), "data")
+MODERATIONS = Endpoint("moderations", "/moderations", ("input",), "results")
+RESPONSES = Endpoint("responses", "/responses", (), "output", "responses")
 
 ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, MODERATIONS, RESPONSES)
 BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}

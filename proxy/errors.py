@@ -56,6 +56,18 @@ class GatewayError(Exception):
             {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
         )
 
+    def event_body(self, sequence: int) -> bytes:
+        """The same as the data of a Responses stream's `error` event, which is numbered."""
+        return msgspec.json.encode(
+            {
+                "type": "error",
+                "code": self.code or self.type,
+                "message": self.message,
+                "param": self.param,
+                "sequence_number": sequence,
+            }
+        )
+
 
 class BadRequest(GatewayError):
     """What the client sent cannot be read, or names something that is not there."""

@@ -1,0 +1,102 @@
+"""One upstream stream on its way to a client: committed at its first content, checked to its end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from adapters.transport import Opened, TransportError
+from proxy.call import Outcome, Record
+from proxy.chunks import Reader, StreamFault
+from proxy.errors import UpstreamInterrupted
+from proxy.response_events import ResponseReader
+from proxy.sse import EventTooLarge, Framer
+
+_DRAIN = 0.25
+"""Seconds given to an upstream to end its body after its last event, so that the connection can be used again."""
+
+
+class Relay:
+    """Pulls events when the client takes them and never ahead: memory is bounded by one read.
+
+    `idle` is the most seconds between two events.
+    """
+
+    def __init__(self, opened: Opened, reader: Reader, record: Record, *, idle: float) -> None:
+        self._opened = opened
+        self._reader = reader
+        self._record = record
+        self._idle = idle
+        self._framer = Framer()
+        self._pending: list[bytes] = []
+        self._ended = False
+
+    async def commit(self) -> None:
+        """Read until content is in hand. Raises StreamFault or TransportError, after which the caller closes."""
+        while not self._reader.committed:
+            if self._ended:
+                raise StreamFault("empty", "the stream ended without content")
+            await self._pull()
+
+    async def items(self) -> AsyncIterator[bytes]:
+        """The stream's items. Raises UpstreamInterrupted once what came before the failure has been handed over."""
+        failure: UpstreamInterrupted | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            pending, self._pending = self._pending, []
+            self._record.events += len(pending)
+            for item in pending:
+                yield item
+            if failure is not None:
+                raise failure
+            if self._ended:
+                return
+            failure = await self._more(loop.time() + self._idle)
+
+    async def release(self, _outcome: Outcome) -> None:
+        """Let the connection go: for reuse after a good end, else at once."""
+        if self._reader.usage is not None:
+            self._record.usage = self._reader.usage
+        try:
+            if self._reader.complete:
+                async with asyncio.timeout(_DRAIN):
+                    while await self._opened.read():
+                        pass
+        except (TimeoutError, TransportError):
+            pass  # the answer was whole; only the connection is lost
+        finally:
+            self._opened.close()
+
+    async def _more(self, until: float) -> UpstreamInterrupted | None:
+        try:
+            async with asyncio.timeout_at(until):
+                while not (self._pending or self._ended):
+                    await self._pull()
+        except StreamFault as fault:
+            return self._interrupted(f"The provider's stream broke: {fault.message}.", fault.kind)
+        except TransportError as error:
+            return self._interrupted("The provider's stream broke: the connection failed.", error.fault)
+        except EventTooLarge:
+            return self._interrupted("The provider's stream broke: an event is too large.", "too_large")
+        except TimeoutError:
+            return self._interrupted("The provider's stream broke: it went silent.", "idle")
+        return None
+
+    async def _pull(self) -> None:
+        chunk = await self._opened.read()
+        if chunk:
+            events = self._framer.feed(chunk)
+        else:
+            events = self._framer.flush()
+            self._ended = True
+        for name, data in events:
+            self._pending += self._reader.take(name, data)
+            if self._reader.complete:
+                self._ended = True
+                return
+        if self._ended:
+            self._pending += self._reader.end()
+
+    def _interrupted(self, message: str, kind: str) -> UpstreamInterrupted:
+        failure = UpstreamInterrupted(message, kind=kind)
+        if isinstance(self._reader, ResponseReader):
+            failure.sequence = self._reader.sequence
+        return failure

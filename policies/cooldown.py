@@ -1,0 +1,120 @@
+"""Which deployments rest, for how long, and how fast the others are."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from proxy.errors import UpstreamDenied, UpstreamError, UpstreamLimited
+from proxy.values import Duration
+
+Standing = Literal["open", "probe", "cooling"]
+
+_REMEMBERED = 4096
+_SMOOTHING = 0.2
+
+
+class CooldownConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a deployment rests.
+
+    `limited`: after a 429 that names no time. `denied`: after a 401, 402, 403 or a spent quota. `failing`: when at
+    least `failure_share` of the answers of the last `window`, and at least `minimum` of them, were failures.
+    """
+
+    limited: Duration = Duration(5)
+    denied: Duration = Duration(60)
+    failing: Duration = Duration(30)
+    failure_share: float = 0.5
+    minimum: int = 5
+    window: Duration = Duration(60)
+    longest: Duration = Duration(3600)
+
+
+class Health(msgspec.Struct):
+    """What is known of one deployment. Times are readings of the clock; latencies are seconds to the commit point."""
+
+    until: float = 0.0
+    reason: str = ""
+    probing: bool = False
+    latency: float | None = None
+    """Smoothed: each new one counts a fifth."""
+    recent: deque[tuple[float, bool]] = msgspec.field(default_factory=lambda: deque(maxlen=100))
+    """When each of the last answers came, and whether it was good."""
+
+
+class Cooldowns:
+    """The health of every deployment of this instance, by deployment id. `now` is a monotonic clock in seconds."""
+
+    def __init__(self, config: CooldownConfig, now: Callable[[], float]) -> None:
+        self._config = config
+        self._now = now
+        self._health: OrderedDict[str, Health] = OrderedDict()
+
+    def configure(self, config: CooldownConfig) -> None:
+        """Go by other settings from here on; what is known stays known."""
+        self._config = config
+
+    def health(self, deployment: str) -> Health:
+        """What is known of it."""
+        health = self._health.get(deployment)
+        if health is None:
+            if len(self._health) >= _REMEMBERED:  # ids hold clients' model names where a route is a pattern
+                self._health.popitem(last=False)
+            health = self._health[deployment] = Health()
+        return health
+
+    def standing(self, deployment: str) -> Standing:
+        """`open`; `cooling` while it rests or is probed by another call; `probe` when its rest is over."""
+        health = self.health(deployment)
+        if not health.until:
+            return "open"
+        if health.probing or self._now() < health.until:
+            return "cooling"
+        return "probe"
+
+    def remaining(self, deployment: str) -> float:
+        """Seconds until it may be tried again."""
+        return max(0.0, self.health(deployment).until - self._now())
+
+    def begin(self, deployment: str) -> None:
+        """A call is about to try it: the only one, if it rests."""
+        health = self.health(deployment)
+        if health.until:
+            health.probing = True
+
+    def give_up(self, deployment: str) -> None:
+        """The try ended without a verdict: the client left, or the request itself was at fault."""
+        self.health(deployment).probing = False
+
+    def succeeded(self, deployment: str, seconds: float) -> None:
+        """It answered: its rest is over."""
+        health = self.health(deployment)
+        health.recent.append((self._now(), True))
+        if health.until:
+            health.until, health.reason, health.probing = 0.0, "", False
+            health.recent.clear()
+        health.latency = (
+            seconds if health.latency is None else health.latency + _SMOOTHING * (seconds - health.latency)
+        )
+
+    def failed(self, deployment: str, error: UpstreamError) -> None:
+        """It failed: it rests at once when it says so or refuses our key, else when it fails too often."""
+        health = self.health(deployment)
+        was_resting, health.probing = bool(health.until), False
+        config = self._config
+        if isinstance(error, UpstreamDenied) or (isinstance(error, UpstreamLimited) and error.exhausted):
+            self._rest(health, config.denied, error.kind)
+        elif isinstance(error, UpstreamLimited):
+            self._rest(health, error.retry_after if error.retry_after is not None else config.limited, error.kind)
+        else:
+            now = self._now()
+            health.recent.append((now, False))
+            answers = [good for at, good in health.recent if now - at <= config.window]
+            failing = len(answers) >= config.minimum and answers.count(False) >= config.failure_share * len(answers)
+            if was_resting or failing:
+                self._rest(health, max(config.failing, error.retry_after or 0.0), error.kind)
+
+    def _rest(self, health: Health, seconds: float, reason: str) -> None:
+        health.until = max(health.until, self._now() + min(seconds, self._config.longest))
+        health.reason = reason

@@ -1,0 +1,47 @@
+"""Without authentication only this machine is served, and no web page may spend its keys."""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from proxy.call import Call
+from proxy.chain import Handler
+from proxy.errors import Forbidden
+from proxy.reply import Reply
+
+_LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
+
+
+class LocalOnly:
+    """Refuses a Host that is not ours (DNS rebinding) and an Origin that is neither ours nor configured.
+
+    `hosts` are further names of this gateway, `origins` those that CORS allows.
+    """
+
+    def __init__(self, hosts: Sequence[str], origins: Sequence[str]) -> None:
+        self._hosts = frozenset((*_LOCAL, *(host.lower() for host in hosts)))
+        self._origins = frozenset(origins)
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Pass on what comes from here. Raises Forbidden."""
+        host = call.headers.get("host", "")
+        if host and _name(host) not in self._hosts:
+            raise Forbidden("This gateway has no authentication, so it answers to local host names only.")
+        origin = call.headers.get("origin")
+        if origin is not None and not self._trusts(origin):
+            raise Forbidden("This gateway has no authentication, so it refuses requests from foreign web pages.")
+        return await next(call)
+
+    def _trusts(self, origin: str) -> bool:
+        if origin in self._origins or "*" in self._origins:
+            return True
+        try:
+            return (urlsplit(origin).hostname or "") in self._hosts
+        except ValueError:
+            return False
+
+
+def _name(host: str) -> str:
+    """The host without its port."""
+    if host.startswith("["):
+        return host.partition("]")[0].lower() + "]"
+    return host.partition(":")[0].lower()

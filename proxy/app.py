@@ -1,0 +1,169 @@
+"""The composition root: which policies stand in which order, and what they are made of."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from adapters.fake import Engine
+from adapters.fake_transport import FakeTransport
+from adapters.network import proxies_in, tls_context
+from adapters.transport import Transport
+from adapters.transport_aiohttp import AiohttpTransport
+from adapters.transport_httpx import HttpxTransport
+from policies.attempt import SendOnce
+from policies.cooldown import CooldownConfig, Cooldowns
+from policies.failover import Failover, FailoverConfig
+from policies.local_only import LocalOnly
+from policies.read import ReadBody
+from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
+from proxy.call import Call
+from proxy.chain import Handler, Policy, chain
+from proxy.config import Config
+from proxy.cors import Cors
+from proxy.endpoints import ENDPOINTS
+from proxy.models import ModelList
+from proxy.paths import unknown_path
+from proxy.reply import Reply
+from proxy.router import Router
+from proxy.runtime import Runtime
+from proxy.version import VERSION
+
+Named = tuple[str, Policy]
+
+
+class Keepers(msgspec.Struct, frozen=True):
+    """What outlives a reload: one set an instance, made at start."""
+
+    sinks: tuple[Sink, ...]
+    recent: RecentRecords
+    cooldowns: Cooldowns
+    random: Random
+    records: RecordFile | None = None
+
+    @classmethod
+    def open(cls, config: Config) -> "Keepers":
+        """Make the state folder and what stands in it. Raises OSError."""
+        folder = Path(config.server.state_dir)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _keepers_of(config, RecordFile(folder, config.record.max_size))
+
+    def close(self) -> None:
+        """Close the files."""
+        if self.records is not None:
+            self.records.close()
+
+
+def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
+    recent = RecentRecords()
+    return Keepers(
+        sinks=(recent,) if records is None else (records, recent),
+        recent=recent,
+        cooldowns=Cooldowns(_cooldown(config), time.monotonic),
+        random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        records=records,
+    )
+
+
+def _cooldown(config: Config) -> CooldownConfig:
+    return config.failover.cooldown if config.failover is not None else CooldownConfig()
+
+
+def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> tuple[Runtime, Plan]:
+    """One configuration as a runtime. Raises OSError when a file it names cannot be read."""
+    planned = plan(config, listens)
+    transport = _transport(config, environment)
+    fake = FakeTransport(Engine(time.time))
+    router = _router(config, planned, ProviderMaker(transport, fake, time.time))
+    keepers.cooldowns.configure(_cooldown(config))
+    before, after = policies(config, keepers, router)
+    handlers: dict[str, Handler] = {}
+    for endpoint in ENDPOINTS:
+        handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
+    handlers["models"] = chain([each for _, each in before], ModelList(router, int(time.time())))
+    handlers["nowhere"] = chain([each for _, each in before], _nowhere)
+    runtime = Runtime(
+        handlers=handlers,
+        router=router,
+        early_headers=timeouts(config.timeouts).early_headers,
+        cors=Cors(config.cors.origins) if config.cors is not None else None,
+        closes=[transport.aclose, fake.aclose],
+    )
+    return runtime, planned
+
+
+def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
+    """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
+    planned, router = _offline(config, environment)
+    before, after = policies(config, _keepers_of(config, None), router)
+    return planned, [name for name, _ in before + after]
+
+
+def explain_route(config: Config, environment: Mapping[str, str], model: str) -> list[str]:
+    """Where a call for this model would go, line by line. Raises UnknownModel."""
+    _, router = _offline(config, environment)
+    route = router.find(model)
+    settings = route.failover or config.failover
+    if settings is None:
+        first = route.deployments[0] if route.deployments else None
+        where = f"{first.provider_name} {first.model}" if first else "nowhere: it has only fallbacks"
+        return [f"{model} is route {route.name}", f"one attempt, no failover configured: {where}"]
+    cooldowns = Cooldowns(settings.cooldown, time.monotonic)
+    failover = Failover(settings, cooldowns, find_route=router.find, now=time.monotonic, random=Random(0))  # noqa: S311
+    return [
+        f"{model} is route {route.name}: {route.strategy}, {settings.tries} tries each, "
+        f"{settings.max_attempts} attempts in all, within {settings.deadline:g} s",
+        *failover.explain(route),
+    ]
+
+
+def _offline(config: Config, environment: Mapping[str, str]) -> tuple[Plan, Router]:
+    planned = plan(config, listens)
+    maker = ProviderMaker(_transport(config, environment), FakeTransport(Engine(time.time)), time.time)
+    return planned, _router(config, planned, maker)
+
+
+def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
+    providers = {name: maker.make(name, each) for name, each in planned.providers.items()}
+    return Router(make_routes(config, planned, providers))
+
+
+def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Named], list[Named]]:
+    """THE order, outermost first: those before a body is read, which serve every path, and those after."""
+    origins = config.cors.origins if config.cors is not None else ()
+    server = config.server
+    before: list[Named] = [
+        # sees everything, refusals too
+        ("record", WriteRecord(keepers.sinks, time.time)),
+        # while there is no authentication: this machine only
+        ("local_only", LocalOnly((server.host, *server.hosts), origins)),
+    ]
+    after: list[Named] = [
+        # only now is a body read from the socket
+        ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
+    ]
+    if config.failover is not None:
+        # innermost: what it tries again has passed everything else once
+        after.append(("failover", _failover(config.failover, keepers, router)))
+    return before, after
+
+
+def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:
+    return Failover(
+        config, keepers.cooldowns, find_route=router.find, now=time.monotonic, random=keepers.random
+    )
+
+
+def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
+    tls = tls_context(config.transport.ca_file)
+    agent, proxies = f"lockgate/{VERSION}", proxies_in(environment)
+    if config.transport.client == "httpx":
+        return HttpxTransport(tls, agent=agent, proxies=proxies)
+    return AiohttpTransport(tls, agent=agent, proxies=proxies)
+
+
+async def _nowhere(_call: Call, /) -> Reply:
+    raise unknown_path("this path")

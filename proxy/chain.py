@@ -1,0 +1,32 @@
+"""How policies are put around the innermost handler."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from proxy.call import Call
+from proxy.reply import Reply
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+class Policy(Protocol):
+    """One concern around every call. Returns next's reply or its own, or raises GatewayError."""
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002 - the field's word for it
+        """Handle the call, most often by way of `next`."""
+        ...
+
+
+def chain(policies: Sequence[Policy], innermost: Handler) -> Handler:
+    """One handler of them all; the first policy is outermost."""
+    handler = innermost
+    for policy in reversed(policies):
+        handler = _around(policy, handler)
+    return handler
+
+
+def _around(policy: Policy, inner: Handler) -> Handler:
+    def handler(call: Call) -> Awaitable[Reply]:
+        return policy(call, inner)
+
+    return handler

@@ -1,0 +1,185 @@
+"""The client's side of one call: its body, its presence, and the bytes that go back to it."""
+
+import asyncio
+from collections.abc import Iterable
+
+from litestar.types import Message, Receive, Send
+
+from proxy.call import Record
+from proxy.errors import BodyTimeout, BodyTooLarge
+from proxy.sse import KEEP_ALIVE
+
+Headers = list[tuple[bytes, bytes]]
+
+_BODY_IDLE = 30.0
+"""Seconds a client may pause while it sends its body."""
+_BETWEEN_KEEP_ALIVES = 15.0
+_NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
+class ClientGone(asyncio.CancelledError):
+    """The client left while it was sending its body."""
+
+
+class Client:
+    """One client over one pair of ASGI callables. Must be made in the task that handles the call.
+
+    Once the body is read, the client's leaving cancels that task; so does `cut`. `absorb` takes such a cancellation
+    back, after which the task may clean up in peace.
+    """
+
+    __slots__ = (
+        "_finished",
+        "_keeper",
+        "_loop",
+        "_receive",
+        "_send",
+        "_task",
+        "_timer",
+        "_watcher",
+        "extra",
+        "gone",
+        "started",
+        "was_cut",
+    )
+
+    def __init__(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+        self._receive = receive
+        self._send = send
+        self._loop = loop
+        self._task = asyncio.current_task(loop)
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._finished = False
+        self.extra: Headers = []
+        self.gone = False
+        self.was_cut = False
+        self.started = False
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body; from then on the client's leaving is noticed. Raises BodyTooLarge, BodyTimeout."""
+        message = await self._next()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            parts = bytearray(body)
+            while message.get("more_body", False):
+                if len(parts) > limit:
+                    break
+                message = await self._next()
+                parts += message.get("body", b"")
+            body = bytes(parts)
+        if len(body) > limit:
+            raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+        self._watcher = self._loop.create_task(self._watch())
+        return body
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout(_BODY_IDLE):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTimeout("The body did not arrive in time.") from None
+        if message["type"] == "http.disconnect":
+            self.gone = True
+            raise ClientGone
+        return message
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._finished:
+            self.gone = True
+            self._cancel()
+
+    def cut(self) -> None:
+        """End this call: its task is cancelled and sees `was_cut`."""
+        if not self._finished:
+            self.was_cut = True
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def absorb(self) -> None:
+        """Take back the cancellation, and let none come any more."""
+        self._finished = True
+        self.hold()
+        if self._task is not None:
+            while self._task.uncancel():
+                pass
+
+    def finish(self) -> None:
+        """The call is over."""
+        self._finished = True
+        self.hold()
+        if self._watcher is not None and not self._watcher.done():
+            self._watcher.cancel()
+
+    def keep_alive(self, after: float, record: Record, headers: Headers) -> None:
+        """After so many seconds of silence send a stream's head with these headers, and comments from then on."""
+        self._timer = self._loop.call_later(after, self._begin_keeping, record, headers)
+
+    def _begin_keeping(self, record: Record, headers: Headers) -> None:
+        if record.stream:
+            self._keeper = self._loop.create_task(self._keep(headers))
+
+    async def _keep(self, headers: Headers) -> None:
+        await self.start(200, [*headers, *self.extra], EVENT_STREAM)
+        while True:
+            await self.event(KEEP_ALIVE)
+            await asyncio.sleep(_BETWEEN_KEEP_ALIVES)
+
+    def hold(self) -> None:
+        """Stop keep-alives: an answer is at hand."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._keeper is not None:
+            self._keeper.cancel()
+
+    async def whole(self, status: int, headers: Headers, body: bytes, content_type: bytes) -> None:
+        """Send one body."""
+        length = str(len(body)).encode()
+        self.started = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-type", content_type), (b"content-length", length), *headers],
+            }
+        )
+        self._finished = True  # a client that closes once it has the answer has not left early
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def start(self, status: int, headers: Headers, content_type: bytes) -> None:
+        """Begin a stream."""
+        self.started = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-type", content_type), *_NO_CACHE, *headers],
+            }
+        )
+
+    async def event(self, item: bytes) -> None:
+        """Send one item of a stream; waits while the client reads slowly."""
+        await self._send({"type": "http.response.body", "body": item, "more_body": True})
+
+    async def end(self) -> None:
+        """End the stream."""
+        self._finished = True
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def preflight(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer a CORS preflight: what it asks for is what is allowed, if its origin is."""
+        asked = dict(headers)
+        allow = [
+            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+            (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"*")),
+            (b"access-control-max-age", b"600"),
+        ]
+        await self._send({"type": "http.response.start", "status": 204, "headers": [*self.extra, *allow]})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})

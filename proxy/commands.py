@@ -1,0 +1,151 @@
+"""What the commands do."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from adapters.fake_server import serve as serve_fake
+from proxy.app import Keepers, build, describe, explain_route
+from proxy.build import Plan
+from proxy.config import Config
+from proxy.config_file import ConfigError
+from proxy.edge import Edge
+from proxy.errors import UnknownModel
+from proxy.health import Health, State
+from proxy.runtime import Runtime
+from proxy.server import Server, listen
+from proxy.web import make_app
+
+logger = logging.getLogger("lockgate")
+
+Load = Callable[[], Config]
+
+_RETIRE_STEP = 0.2
+
+
+async def serve(load: Load, path: Path | None) -> int:
+    """Run an instance until a signal ends it. Raises ConfigError, OSError."""
+    config = load()
+    keepers = Keepers.open(config)
+    try:
+        runtime, planned = build(config, keepers, os.environ)
+        edge = Edge(runtime)
+        health = Health(_parts(edge, keepers))
+        server = Server(
+            make_app(edge, health),
+            edge,
+            health,
+            drain_delay=config.server.drain_delay,
+            drain_timeout=config.server.drain_timeout,
+            reload=_reloader(load, keepers, edge),
+        )
+        listener = listen(config.server.host, config.server.port)
+        host, port = listener.getsockname()[:2]
+        await server.run(listener, lambda: say(_banner(host, port, path, planned)))
+        await edge.runtime.aclose()
+    finally:
+        keepers.close()
+    return 0
+
+
+async def fake(host: str, port: int) -> int:
+    """Serve the scripted provider until a signal ends it."""
+    server, bound = await serve_fake(host, port)
+    say([f"listening on http://{host}:{bound}"])
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    server.close()
+    return 0
+
+
+def check(config: Config, path: Path | None) -> int:
+    """Print what a configuration comes to."""
+    planned, names = describe(config, os.environ)
+    say([f"{path or 'the built-in configuration'}: ok", "", "policies, in order:"])
+    say(f"{number:3}. {name}" for number, name in enumerate((*names, "provider"), 1))
+    say(["", "routes:", *(f"  {line}" for line in _routes(planned))])
+    if planned.absent:
+        say(["", "not there:", *(f"  {name}: {why}" for name, why in planned.absent.items())])
+    return 0
+
+
+def explain(config: Config, model: str) -> int:
+    """Print where a call for this model would go, and why."""
+    try:
+        say(explain_route(config, os.environ, model))
+    except UnknownModel as error:
+        say([error.message, "Routes: " + ", ".join(config.routes)])
+        return 1
+    return 0
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print for people, at once."""
+    for line in lines:
+        print(line, flush=True)
+
+
+def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
+    def providers() -> State:
+        standings = [
+            keepers.cooldowns.standing(deployment.id) != "cooling"
+            for route in edge.runtime.router.exact.values()
+            for deployment in route.deployments
+        ]
+        return "ok" if all(standings) else "degraded"
+
+    def records() -> State:
+        return "degraded" if keepers.records is not None and keepers.records.lost else "ok"
+
+    return {"providers": providers, "records": records}
+
+
+def _reloader(load: Load, keepers: Keepers, edge: Edge) -> Callable[[], Awaitable[None]]:
+    async def reload() -> None:
+        try:
+            runtime, _ = build(load(), keepers, os.environ)
+        except (ConfigError, OSError) as error:
+            logger.error("not reloaded, the old configuration stays: %s", error)  # noqa: TRY400 - no traceback to show
+            return
+        old, edge.runtime = edge.runtime, runtime
+        logger.info("reloaded; server settings other than limits wait for a restart")
+        await _retire(old)
+
+    return reload
+
+
+async def _retire(runtime: Runtime) -> None:
+    """Close an old runtime when its last call is over."""
+    while runtime.calls:
+        await asyncio.sleep(_RETIRE_STEP)
+    await runtime.aclose()
+
+
+def _routes(planned: Plan) -> list[str]:
+    lines = []
+    for name, route in planned.routes.items():
+        places = ", ".join(f"{each.provider} {each.model}" for each in route.deployments)
+        then = f" → {', '.join(route.fallbacks)}" if route.fallbacks else ""
+        label = "  (scripted stand-in, not a real model)" if name in planned.stand_ins else ""
+        lines.append(f"{name}: {places}{then}{label}")
+    return lines
+
+
+def _banner(host: str, port: int, path: Path | None, planned: Plan) -> list[str]:
+    url = f"http://{host}:{port}"
+    names = [name for name in planned.routes if not name.endswith("*")] or ["fake/echo"]
+    model = names[0]
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    return [
+        f"listening on {url}",
+        f"configuration: {path or 'built-in (no lockgate.yaml here)'}",
+        *(f"  {line}" for line in _routes(planned)),
+        *(f"  not there: {name}: {why}" for name, why in planned.absent.items()),
+        "try:",
+        f"  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
+    ]

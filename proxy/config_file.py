@@ -1,0 +1,176 @@
+"""From a YAML file to a Config, or to every error in it at once."""
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from proxy.config import Config
+from proxy.values import decode_value, value_schema
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class ConfigError(Exception):
+    """What is wrong with a configuration: `problems` has a line for each, with its path."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
+    """Read a file, or the built-in default for None. Raises ConfigError."""
+    try:
+        text = default_text() if path is None else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    return parse_config(text, environment)
+
+
+def default_text() -> str:
+    """The configuration that runs when there is no file."""
+    return (files("proxy") / "default.yaml").read_text(encoding="utf-8")
+
+
+def parse_config(text: str, environment: Mapping[str, str]) -> Config:
+    """Raises ConfigError with every problem there is."""
+    try:
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that also refuses repeated keys
+    except yaml.YAMLError as error:
+        raise ConfigError([f"not valid YAML: {error}"]) from None
+    problems: list[str] = []
+    tree = _expand(tree if tree is not None else {}, environment, "", problems)
+    _check(Config, tree, "", problems)
+    if problems:
+        raise ConfigError(problems)
+    config = msgspec.convert(tree, Config, strict=False, dec_hook=decode_value)
+    problems += cross_check(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def cross_check(config: Config) -> list[str]:
+    """Names that point to nothing, and values that make no sense together."""
+    problems = []
+    if not 0 <= config.server.port < 2**16:
+        problems.append(f"server.port: {config.server.port} is not a port")
+    for name, route in config.routes.items():
+        if not route.deployments and not route.fallbacks:
+            problems.append(f"routes.{name}: neither deployments nor fallbacks")
+        for index, deployment in enumerate(route.deployments):
+            if deployment.provider not in config.providers:
+                problems.append(f"routes.{name}.deployments[{index}].provider: no provider {deployment.provider!r}")
+            if deployment.weight <= 0:
+                problems.append(f"routes.{name}.deployments[{index}].weight: must be over 0")
+        for key in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+            problems += [
+                f"routes.{name}.{key}: no route {other!r}" for other in getattr(route, key) if other not in config.routes
+            ]
+    return problems
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the file, for editors."""
+    described = msgspec.json.schema(Config, schema_hook=value_schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "lockgate.yaml", **described}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses repeated keys, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - theirs
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _expand(value: Any, environment: Mapping[str, str], path: str, problems: list[str]) -> Any:
+    """Put environment variables in: `${NAME}`, or `${NAME:-default}` where it may be unset or empty."""
+    if isinstance(value, dict):
+        return {key: _expand(each, environment, _join(path, str(key)), problems) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_expand(each, environment, f"{path}[{index}]", problems) for index, each in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = environment.get(name, "")
+        if not found and default is None and name not in environment:
+            problems.append(f"{path}: environment variable {name} is not set")
+        return found or default or ""
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _check(kind: Any, value: Any, path: str, problems: list[str]) -> None:
+    """Add a problem for each place where `value` is not a `kind`."""
+    kind = _chosen(kind, value, path, problems)
+    origin = typing.get_origin(kind)
+    if kind is None:
+        return
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        _check_struct(kind, value, path, problems)
+    elif origin is dict and isinstance(value, dict):
+        for key, each in value.items():
+            _check(typing.get_args(kind)[1], each, _join(path, str(key)), problems)
+    elif origin is tuple and isinstance(value, list) and typing.get_args(kind)[-1] is Ellipsis:
+        for index, each in enumerate(value):
+            _check(typing.get_args(kind)[0], each, f"{path}[{index}]", problems)
+    else:
+        try:
+            msgspec.convert(value, kind, strict=False, dec_hook=decode_value)
+        except msgspec.ValidationError as error:
+            problems.append(f"{path or 'the file'}: {error}")
+
+
+def _check_struct(kind: type[msgspec.Struct], value: Any, path: str, problems: list[str]) -> None:
+    if not isinstance(value, dict):
+        problems.append(f"{path or 'the file'}: expected a mapping, got {type(value).__name__}")
+        return
+    hints = typing.get_type_hints(kind)
+    known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    tag = kind.__struct_config__.tag_field
+    for key in value:
+        if key not in known and key != tag:
+            problems.append(f"{_join(path, str(key))}: unknown key; known here: {', '.join(known)}")
+    for name, field in known.items():
+        if name in value:
+            _check(hints[field.name], value[name], _join(path, name), problems)
+        elif field.required:
+            problems.append(f"{_join(path, name)}: missing")
+
+
+def _chosen(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """The member of a union that `value` is meant to be; None when it is settled here."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    kinds = typing.get_args(kind)
+    if value is None and type(None) in kinds:
+        return None
+    structs = [each for each in kinds if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+    if len(structs) == 1 and isinstance(value, dict):
+        return structs[0]
+    if len(structs) > 1 and isinstance(value, dict):
+        tags = {str(each.__struct_config__.tag): each for each in structs}
+        if value.get("kind") not in tags:
+            problems.append(f"{_join(path, 'kind')}: expected one of {', '.join(tags)}, got {value.get('kind')!r}")
+            return None
+        return tags[value["kind"]]
+    others = [each for each in kinds if each is not type(None)]
+    return others[0] if len(others) == 1 else kind

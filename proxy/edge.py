@@ -1,0 +1,216 @@
+"""Where ASGI ends: one raw handler for the OpenAI routes. Nothing else knows ASGI or turns an error into JSON."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from litestar.types import Receive, Scope, Send
+
+from proxy.call import Call, Outcome, Record
+from proxy.client import EVENT_STREAM, Client
+from proxy.endpoints import Endpoint
+from proxy.errors import GatewayError, GuardBlocked, InternalError, Overloaded, UpstreamInterrupted, WrongMethod
+from proxy.ids import new_id
+from proxy.paths import Target, find_target
+from proxy.reply import Reply
+from proxy.runtime import Runtime
+from proxy.sse import frame
+
+logger = logging.getLogger("lockgate")
+
+_JSON = b"application/json"
+_HEADERS = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"content-type",
+        b"content-encoding",
+        b"cache-control",
+        b"host",
+        b"origin",
+        b"x-forwarded-for",
+        b"x-client-request-id",
+        b"x-request-id",
+        b"x-session-id",
+        b"x-should-retry",
+    }
+)
+_OURS = b"x-lockgate-"
+
+
+class Edge:
+    """Turns ASGI into calls, and replies and errors into ASGI.
+
+    `runtime` may be replaced at any time: a call keeps the one it began with.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.clients: set[Client] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request. Never raises, but for a cancellation that is not the client's doing."""
+        target = find_target(scope["path"], scope.get("raw_path"))
+        client = Client(receive, send, asyncio.get_running_loop())
+        call = _call(scope, target, client)
+        runtime = self.runtime
+        if runtime.cors is not None:
+            client.extra = runtime.cors.headers(call.headers.get("origin"))
+            if scope["method"] == "OPTIONS":
+                await client.preflight(scope["headers"])
+                return
+        self.clients.add(client)
+        runtime.calls += 1
+        try:
+            await self._handle(call, target, scope["method"], client, runtime)
+        finally:
+            client.finish()
+            self.clients.discard(client)
+            runtime.calls -= 1
+
+    def cut(self) -> None:
+        """End every call now: streams with an error event, others with a 503."""
+        for client in self.clients:
+            client.cut()
+
+    async def _handle(self, call: Call, target: Target, method: str, client: Client, runtime: Runtime) -> None:
+        reply: Reply | None = None
+        try:
+            if method not in target.methods:
+                raise WrongMethod(  # noqa: TRY301 - rendered below like every other
+                    f"Not allowed to {method} on this path. Try {' or '.join(target.methods)}.",
+                    headers={"allow": ", ".join(target.methods)},
+                )
+            client.keep_alive(runtime.early_headers, call.record, [(b"x-request-id", call.id.encode())])
+            reply = await runtime.handlers[target.endpoint.name](call)
+            client.hold()
+            await _send(reply, call, client)
+            await reply.aclose("complete")
+        except asyncio.CancelledError:
+            client.absorb()
+            await _abandon(reply, call, client)
+            if not (client.gone or client.was_cut):
+                raise
+        except GatewayError as error:
+            await _fail(error, reply, call, client)
+        except Exception:  # the last resort: whatever we did wrong, the client gets an answer in shape
+            logger.exception("call %s failed", call.id)
+            await _fail(InternalError(), reply, call, client)
+
+
+def _call(scope: Scope, target: Target, client: Client) -> Call:
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        if name in _HEADERS or name.startswith(_OURS):
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+    peer = scope.get("client")
+    call_id = new_id()
+    return Call(
+        id=call_id,
+        endpoint=target.endpoint,
+        headers=headers,
+        record=Record(
+            id=call_id,
+            endpoint=target.endpoint.name,
+            started=time.time(),
+            client_request_id=headers.get("x-client-request-id", headers.get("x-request-id", ""))[:200],
+            peer=peer[0] if peer else "",
+        ),
+        peer=peer[0] if peer else "",
+        path_model=target.model,
+        read_body=client.read_body,
+    )
+
+
+async def _send(reply: Reply, call: Call, client: Client) -> None:
+    """Send the whole reply. An error before the first byte is raised; a broken stream ends with an error event."""
+    if not reply.streaming:
+        body = b"".join([item async for item in reply.items])
+        await client.whole(reply.status, _head(reply.headers, call, client), body, _JSON)
+        return
+    if not client.started:
+        await client.start(reply.status, _head(reply.headers, call, client), EVENT_STREAM)
+    async for item in reply.items:
+        await client.event(item)
+    await client.end()
+
+
+async def _fail(error: GatewayError, reply: Reply | None, call: Call, client: Client) -> None:
+    """Answer with an error; on a stream that has begun, with an error event and no `[DONE]`."""
+    try:
+        if client.started:
+            await client.event(error_event(error, call.endpoint))
+            await client.end()
+        else:
+            headers = _head({**error.headers, **(reply.headers if reply is not None else {})}, call, client)
+            await client.whole(error.http_status, headers, error.body(), _JSON)
+    except asyncio.CancelledError:
+        client.absorb()
+        if not (client.gone or client.was_cut):
+            raise
+    finally:
+        if reply is not None:
+            await reply.aclose(_outcome(error))
+
+
+async def _abandon(reply: Reply | None, call: Call, client: Client) -> None:
+    """The call was cancelled: by its client's leaving, by our own end, or by the server."""
+    if reply is not None:
+        closing = getattr(reply.items, "aclose", None)
+        if closing is not None:
+            await closing()
+    if client.was_cut and not client.gone:
+        await _fail(_going_down(client), reply, call, client)
+    elif reply is not None:
+        await reply.aclose("client_disconnect" if client.gone else "error")
+
+
+def _going_down(client: Client) -> GatewayError:
+    if client.started:
+        return UpstreamInterrupted("The gateway is shutting down.", kind="shutdown", code="gateway_shutdown")
+    return Overloaded("The gateway is shutting down. Try again.")
+
+
+def _outcome(error: GatewayError) -> Outcome:
+    if isinstance(error, GuardBlocked):
+        return "guard_blocked"
+    return "upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error"
+
+
+def error_event(error: GatewayError, endpoint: Endpoint) -> bytes:
+    """The error as the last event of a stream, in the form that the endpoint's clients read."""
+    if endpoint.dialect != "responses":
+        return frame(error.body())
+    sequence = getattr(error, "sequence", 0)
+    return frame(error.event_body(sequence), b"error")
+
+
+def _head(extra: Mapping[str, str], call: Call, client: Client) -> list[tuple[bytes, bytes]]:
+    """Every answer's headers (CONTRACT §7)."""
+    record = call.record
+    elapsed = time.time() - record.started
+    facts: dict[str, Any] = {
+        "x-request-id": call.id,
+        "openai-version": "2020-10-01",
+        "openai-processing-ms": str(max(0, int(elapsed * 1000))),
+        "x-lockgate-overhead-ms": f"{max(0.0, elapsed - record.upstream) * 1000:.2f}",
+    }
+    if record.attempts:
+        facts["x-lockgate-provider"] = record.provider
+        facts["x-lockgate-model"] = record.upstream_model
+        facts["x-lockgate-attempts"] = str(len(record.attempts))
+        facts["x-lockgate-fallbacks"] = str(record.fallbacks)
+    if record.cache:
+        facts["x-lockgate-cache"] = record.cache
+    facts.update(extra)
+    out = [(name.encode("latin-1"), _clean(value)) for name, value in facts.items()]
+    out.extend(client.extra)
+    return out
+
+
+def _clean(value: str) -> bytes:
+    """A header value without bytes that could end it."""
+    return value.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" ")

@@ -1,0 +1,83 @@
+"""A committed answer, made of items."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+from proxy.call import Outcome
+
+logger = logging.getLogger("lockgate")
+
+OnClose = Callable[[Outcome], Awaitable[None]]
+Through = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
+
+
+class _One:
+    """The single item of a whole answer."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: bytes) -> None:
+        self.item: bytes | None = item
+
+    def __aiter__(self) -> "_One":
+        return self
+
+    async def __anext__(self) -> bytes:
+        item = self.item
+        if item is None:
+            raise StopAsyncIteration
+        self.item = None
+        return item
+
+
+class Reply:
+    """A committed answer: always a stream of items, each one whole SSE event or the one whole body.
+
+    Four promises: status and headers are final and the first item is in hand; items are the upstream's bytes;
+    whoever holds a Reply and does not return it closes it; `on_close` callbacks run exactly once, in the order
+    they were added, after the last byte left or was given up.
+    """
+
+    __slots__ = ("_callbacks", "_closed", "headers", "items", "outcome", "status", "streaming")
+
+    def __init__(
+        self,
+        items: AsyncIterator[bytes],
+        *,
+        streaming: bool,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.items = items
+        self.streaming = streaming
+        self.status = status
+        self.headers: dict[str, str] = dict(headers) if headers else {}
+        self.outcome: Outcome | None = None
+        self._callbacks: list[OnClose] = []
+        self._closed = False
+
+    @classmethod
+    def whole(cls, body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> "Reply":
+        """An answer of one JSON body."""
+        return cls(_One(body), streaming=False, status=status, headers=headers)
+
+    def on_close(self, callback: OnClose) -> None:
+        """Run `callback(outcome)` when the reply is over; earlier callbacks run first."""
+        self._callbacks.append(callback)
+
+    def through(self, wrap: Through) -> "Reply":
+        """Pass the items through `wrap` from here on; returns this reply."""
+        self.items = wrap(self.items)
+        return self
+
+    async def aclose(self, outcome: Outcome) -> None:
+        """Say how it ended and run the callbacks; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self.outcome = outcome
+        for callback in self._callbacks:
+            try:
+                await callback(outcome)
+            except Exception:  # one callback's fault must not keep the others from releasing what they hold
+                logger.exception("a callback failed while a reply was closed")

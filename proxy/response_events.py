@@ -1,0 +1,71 @@
+"""Streams of the Responses API: named events, the last of which says how it ended."""
+
+from typing import Any
+
+import msgspec
+
+from proxy.call import Usage
+from proxy.chunks import StreamFault, error_text
+from proxy.sse import DONE, frame
+from proxy.usage import read_usage
+
+_ENDS_WELL = ("response.completed", "response.incomplete")
+_ENDS_BADLY = ("response.failed", "error")
+
+
+class _View(msgspec.Struct):
+    type: str = ""
+    sequence_number: int = -1
+    response: msgspec.Raw = msgspec.Raw()
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_View).decode
+
+
+class ResponseReader:
+    """Reads one Responses stream. Content is in hand with the first delta; a terminal event must come last."""
+
+    __slots__ = ("committed", "complete", "sequence", "usage")
+
+    def __init__(self) -> None:
+        self.committed = False
+        self.complete = False
+        self.usage: Usage | None = None
+        self.sequence = 0
+        """The number that the next event would have."""
+
+    def take(self, name: bytes, data: bytes) -> list[bytes]:
+        """The event, under its name. Raises StreamFault."""
+        if data.startswith(DONE) or self.complete:
+            return []
+        try:
+            if not data.isascii():
+                data.decode()
+            event = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise StreamFault("malformed", "an event of the stream is not valid JSON") from None
+        kind = event.type or name.decode("ascii", "replace")
+        if kind in _ENDS_BADLY or (event.error is not None and not event.type):
+            raise StreamFault("error_event", _failure(data))
+        if kind in _ENDS_WELL:
+            self.complete = True
+            self.usage = read_usage(msgspec.json.decode(event.response).get("usage")) if event.response else None
+        self.committed = self.committed or self.complete or kind.endswith(".delta")
+        self.sequence = event.sequence_number + 1 if event.sequence_number >= 0 else self.sequence + 1
+        return [frame(data, kind.encode())]
+
+    def end(self) -> list[bytes]:
+        """Nothing more is sent. Raises StreamFault when no terminal event has come."""
+        if not self.complete:
+            raise StreamFault(
+                "cut" if self.committed else "empty", "the stream ended before its answer was complete"
+            )
+        return []
+
+
+def _failure(data: bytes) -> str:
+    event = msgspec.json.decode(data)
+    response = event.get("response")
+    error = response.get("error") if isinstance(response, dict) else event.get("error")
+    return error_text(error if error is not None else event)

@@ -1,0 +1,35 @@
+"""What one configuration makes: the handlers of every endpoint, and what they hold. A reload makes a new one."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from proxy.chain import Handler
+from proxy.cors import Cors
+from proxy.router import Router
+
+Close = Callable[[], Awaitable[None]]
+
+
+class Runtime:
+    """Everything a call needs, made from one configuration and never changed after."""
+
+    def __init__(
+        self,
+        *,
+        handlers: Mapping[str, Handler],
+        router: Router,
+        early_headers: float,
+        cors: Cors | None,
+        closes: Sequence[Close],
+    ) -> None:
+        self.handlers = handlers
+        self.router = router
+        self.early_headers = early_headers
+        self.cors = cors
+        self.calls = 0
+        """Calls in flight on this runtime."""
+        self._closes = tuple(closes)
+
+    async def aclose(self) -> None:
+        """Release what it holds, last made first. Only when no call is in flight any more."""
+        for close in reversed(self._closes):
+            await close()

@@ -1,0 +1,160 @@
+"""The server process: our own start, signals, reload and orderly end around uvicorn's protocol.
+
+SIGTERM or SIGINT: not ready at once, still accepting for `drain_delay`, then running calls may finish for
+`drain_timeout`; what is left is cut, streams with an error event. A second signal cuts at once. SIGHUP reloads.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import uvicorn
+from litestar.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxy.edge import Edge
+from proxy.errors import BadRequest
+from proxy.health import Health
+
+logger = logging.getLogger("lockgate")
+
+_BACKLOG = 2048
+_KEEP_ALIVE = 75
+"""Seconds an idle connection is kept: longer than the clients' pools keep theirs, so that they close first."""
+_AFTER_CUT = 5.0
+"""Seconds for what was cut to be sent."""
+_GC_THRESHOLD = (50_000, 20, 20)
+"""Collections are rarer than by default: a call makes few cycles, and a pause delays every stream."""
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, but for requests that are no HTTP: they too get an error in OpenAI's shape."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer and close."""
+        body = BadRequest(msg, code="invalid_http").body()
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
+
+
+class Server:
+    """One instance on one loop.
+
+    `reload` makes and installs a new configuration; it is called on SIGHUP and says itself what went wrong.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        edge: Edge,
+        health: Health,
+        *,
+        drain_delay: float,
+        drain_timeout: float,
+        reload: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._edge = edge
+        self._health = health
+        self._drain_delay = drain_delay
+        self._drain_timeout = drain_timeout
+        self._reload = reload
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=Protocol,
+                ws="none",
+                loop="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=int(drain_timeout + _AFTER_CUT) + 1,
+            )
+        )
+
+    async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        """Serve until a signal says otherwise; `ready` is called when connections are accepted."""
+        server = self._uvicorn
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup(sockets=[listener])
+        self._listen_to_signals()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLD)
+        ready()
+        ticking = asyncio.create_task(server.main_loop())
+        try:
+            await self._stopping.wait()
+            await self._drain()
+        finally:
+            server.should_exit = True
+            await ticking
+            await self._finish(listener)
+
+    def stop(self) -> None:
+        """Begin to end; a second call hurries."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._health.draining = True
+        self._stopping.set()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+
+    def _begin_reload(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _drain(self) -> None:
+        """Not ready, still accepting: load balancers need a moment to look elsewhere."""
+        logger.info("stopping: not ready any more, accepting for another %.1f s", self._drain_delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_delay):
+                await self._hurry.wait()
+
+    async def _finish(self, listener: socket.socket) -> None:
+        cutting = asyncio.create_task(self._cut_when_due())
+        try:
+            await self._uvicorn.shutdown(sockets=[listener])
+        finally:
+            cutting.cancel()
+
+    async def _cut_when_due(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_timeout):
+                await self._hurry.wait()
+        if self._edge.clients:
+            logger.warning("cutting %d calls", len(self._edge.clients))
+        self._edge.cut()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,102 @@
+"""The kinds of value that configuration is written in: durations, sizes, rates, secrets."""
+
+import re
+from typing import Any, NamedTuple
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB)?")
+_BYTES = {None: 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
+_RATE = re.compile(r"(\d+)\s*/\s*(second|minute|hour|day)")
+_WINDOWS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+class Duration(float):
+    """Seconds, written `500ms`, `30s`, `5m`, `1h` or `7d`."""
+
+    @classmethod
+    def parse(cls, value: object) -> "Duration":
+        """Raises ValueError."""
+        match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f"expected a duration such as 500ms, 30s, 5m or 1h, got {value!r}")
+        return cls(float(match[1]) * _SECONDS[match[2]])
+
+
+class Size(int):
+    """Bytes, written `64MB`, `512kB` or as a plain number."""
+
+    @classmethod
+    def parse(cls, value: object) -> "Size":
+        """Raises ValueError."""
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"expected a size such as 64MB, got {value!r}")
+        return cls(float(match[1]) * _BYTES[match[2]])
+
+
+class Rate(NamedTuple):
+    """So many in so many seconds, written `60/minute`."""
+
+    count: int
+    seconds: int
+
+    @classmethod
+    def parse(cls, value: object) -> "Rate":
+        """Raises ValueError."""
+        match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None or not int(match[1]):
+            raise ValueError(f"expected a rate such as 60/minute, got {value!r}")
+        return cls(int(match[1]), _WINDOWS[match[2]])
+
+
+class Secret(str):
+    """A string that shows itself only where it is used: `reveal()`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return "".join(self)
+
+    @classmethod
+    def parse(cls, value: object) -> "Secret":
+        """Raises ValueError."""
+        if not isinstance(value, str):
+            raise ValueError("expected a string")  # noqa: TRY004 - one kind of error for every value
+        return cls(value.strip())
+
+
+VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Secret)
+
+
+def decode_value(kind: type[Any], value: Any) -> Any:
+    """The hook that reads these kinds for msgspec. Raises ValueError, NotImplementedError for other kinds."""
+    if isinstance(value, kind):
+        return value
+    if kind in VALUES:
+        return kind.parse(value)
+    raise NotImplementedError(kind)
+
+
+def value_schema(kind: type[Any]) -> dict[str, Any]:
+    """The hook that describes these kinds in a JSON schema."""
+    if kind is Duration:
+        return {"type": "string", "examples": ["500ms", "30s", "5m", "1h"]}
+    if kind is Size:
+        return {"type": ["string", "integer"], "examples": ["64MB"]}
+    if kind is Rate:
+        return {"type": "string", "examples": ["60/minute"]}
+    if kind is Secret:
+        return {"type": "string", "writeOnly": True}
+    raise NotImplementedError(kind)

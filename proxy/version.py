@@ -1,0 +1,8 @@
+"""The version, as installed."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    VERSION = version("lockgate")
+except PackageNotFoundError:
+    VERSION = "0"

@@ -1,0 +1,86 @@
+"""The Litestar application: the edge as a raw handler, and plain handlers for everything that is not hot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, asgi, get
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import ControllerRouterHandler, Receive, Scope, Send
+
+from proxy.docs import docs_handlers
+from proxy.edge import Edge
+from proxy.errors import BadRequest, GatewayError, InternalError, WrongMethod
+from proxy.health import Health
+from proxy.ids import new_id
+from proxy.paths import EDGE_PATHS, unknown_path
+from proxy.version import VERSION
+
+_SERVER_ERROR = 500
+
+
+def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """The application. `handlers` are the operator's routes."""
+    return Litestar(
+        route_handlers=[_edge_handler(edge), *_health_handlers(health), *docs_handlers(VERSION), *handlers],
+        exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
+        openapi_config=None,
+        debug=False,
+    )
+
+
+def _edge_handler(edge: Edge) -> ASGIRouteHandler:
+    @asgi(EDGE_PATHS, copy_scope=False)
+    async def openai(scope: Scope, receive: Receive, send: Send) -> None:
+        await edge(scope, receive, send)
+
+    return openai
+
+
+def _health_handlers(health: Health) -> list[ControllerRouterHandler]:
+    @get(["/health/live", "/healthz"], sync_to_thread=False)
+    def live() -> dict[str, str]:
+        """Whether the process answers; touches nothing."""
+        return {"status": "ok"}
+
+    @get(["/health/ready", "/readyz"], sync_to_thread=False)
+    def ready() -> Response[dict[str, Any]]:
+        """Whether traffic should come here, and the state of each part."""
+        good, parts = health.report()
+        return Response({"status": "ok" if good else "down", "parts": parts}, status_code=200 if good else 503)
+
+    return [live, ready]
+
+
+def _render(_request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:
+    return Response(
+        error.body(),
+        status_code=error.http_status,
+        media_type="application/json",
+        headers={"x-request-id": new_id(), **error.headers},
+    )
+
+
+def _render_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if isinstance(error, NotFoundException):
+        return _render(request, unknown_path(request.url.path))
+    if isinstance(error, MethodNotAllowedException):
+        headers = {key.lower(): value for key, value in (error.headers or {}).items()}
+        return _render(request, WrongMethod(f"Not allowed to {request.method} here.", headers=headers))
+    if error.status_code >= _SERVER_ERROR:
+        return _render_other(request, error)
+    response = _render(request, BadRequest(_detail(error), code="invalid_request"))
+    response.status_code = error.status_code
+    return response
+
+
+def _render_other(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    request.logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _render(request, InternalError())
+
+
+def _detail(error: HTTPException) -> str:
+    if not error.extra:
+        return str(error.detail)
+    return f"{error.detail}: {msgspec.json.encode(error.extra).decode()}"
