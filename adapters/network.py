@@ -35,7 +35,10 @@ def tls_context(ca_file: str | None = None, *, verify: bool = True) -> ssl.SSLCo
 
 def proxies_in(environ: Mapping[str, str]) -> dict[str, str]:
     """The proxies an environment names: `http`, `https`, `all` and the exceptions `no`; lower case wins over upper."""
-    found = {key: environ.get(f"{key}_proxy") or environ.get(f"{key}_PROXY".upper()) for key in ("http", "https", "all", "no")}
+    found = {
+        key: environ.get(f"{key}_proxy") or environ.get(f"{key}_PROXY".upper())
+        for key in ("http", "https", "all", "no")
+    }
     return {key: value for key, value in found.items() if value}
 
 

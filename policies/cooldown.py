@@ -94,9 +94,7 @@ class Cooldowns:
         if health.until:
             health.until, health.reason, health.probing = 0.0, "", False
             health.recent.clear()
-        health.latency = (
-            seconds if health.latency is None else health.latency + _SMOOTHING * (seconds - health.latency)
-        )
+        health.latency = seconds if health.latency is None else health.latency + _SMOOTHING * (seconds - health.latency)
 
     def failed(self, deployment: str, error: UpstreamError) -> None:
         """It failed: it rests at once when it says so or refuses our key, else when it fails too often."""

@@ -23,7 +23,9 @@ from proxy.reply import Reply
 from proxy.values import Duration
 
 _CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length", "max_tokens_exceeded"})
-_CONTENT = frozenset({"content_filter", "content_policy_violation", "moderation_blocked", "ResponsibleAIPolicyViolation"})
+_CONTENT = frozenset(
+    {"content_filter", "content_policy_violation", "moderation_blocked", "ResponsibleAIPolicyViolation"}
+)
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -12,7 +12,6 @@ from adapters.fake_transport import FakeTransport
 from adapters.network import proxies_in, tls_context
 from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
-from adapters.transport_httpx import HttpxTransport
 from policies.attempt import SendOnce
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
@@ -114,8 +113,10 @@ def explain_route(config: Config, environment: Mapping[str, str], model: str) ->
     cooldowns = Cooldowns(settings.cooldown, time.monotonic)
     failover = Failover(settings, cooldowns, find_route=router.find, now=time.monotonic, random=Random(0))  # noqa: S311
     return [
-        f"{model} is route {route.name}: {route.strategy}, {settings.tries} tries each, "
-        f"{settings.max_attempts} attempts in all, within {settings.deadline:g} s",
+        (
+            f"{model} is route {route.name}: {route.strategy}, {settings.tries} tries each, "
+            f"{settings.max_attempts} attempts in all, within {settings.deadline:g} s"
+        ),
         *failover.explain(route),
     ]
 
@@ -152,16 +153,12 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:
-    return Failover(
-        config, keepers.cooldowns, find_route=router.find, now=time.monotonic, random=keepers.random
-    )
+    return Failover(config, keepers.cooldowns, find_route=router.find, now=time.monotonic, random=keepers.random)
 
 
 def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
     tls = tls_context(config.transport.ca_file)
     agent, proxies = f"lockgate/{VERSION}", proxies_in(environment)
-    if config.transport.client == "httpx":
-        return HttpxTransport(tls, agent=agent, proxies=proxies)
     return AiohttpTransport(tls, agent=agent, proxies=proxies)
 
 

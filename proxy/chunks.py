@@ -6,7 +6,6 @@ not is decoded, repaired and encoded again (WIRE §1.4 has the table of what bre
 """
 
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -124,8 +123,14 @@ class ChoiceState:
 class Shape(Protocol):
     """What differs between chat and legacy completions."""
 
-    object: str
-    decode: Callable[[bytes], Any]
+    @property
+    def object(self) -> str:
+        """The `object` member of its chunks."""
+        ...
+
+    def decode(self, data: bytes, /) -> Any:
+        """The strict view. Raises msgspec's errors."""
+        ...
 
     def fits(self, choice: Any, state: ChoiceState) -> bool:
         """Whether this choice can go out as it is."""
@@ -152,7 +157,9 @@ class ChatShape:
     """Chat completion chunks."""
 
     object = "chat.completion.chunk"
-    decode = msgspec.json.Decoder(ChatChunk).decode
+
+    def __init__(self) -> None:
+        self.decode = msgspec.json.Decoder(ChatChunk).decode
 
     def fits(self, choice: ChatChoice, state: ChoiceState) -> bool:
         """Role in the first delta of a choice; each tool call numbered from 0, with its id in its first delta."""
@@ -209,9 +216,7 @@ class ChatShape:
                 choice["delta"] = {"role": "assistant", **delta}
         tools = delta.get("tool_calls")
         if isinstance(tools, list):
-            choice["delta"]["tool_calls"] = [
-                _repair_tool(tool, state) for tool in tools if isinstance(tool, dict)
-            ]
+            choice["delta"]["tool_calls"] = [_repair_tool(tool, state) for tool in tools if isinstance(tool, dict)]
         else:
             choice["delta"].pop("tool_calls", None)
         if choice.get("finish_reason") == "stop" and (state.tools or choice["delta"].get("tool_calls")):
@@ -226,7 +231,9 @@ class TextShape:
     """Legacy completion chunks."""
 
     object = "text_completion"
-    decode = msgspec.json.Decoder(TextChunk).decode
+
+    def __init__(self) -> None:
+        self.decode = msgspec.json.Decoder(TextChunk).decode
 
     def fits(self, choice: TextChoice, state: ChoiceState) -> bool:
         """Any."""

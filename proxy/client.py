@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from litestar.types import Message, Receive, Send
+from litestar.types import HTTPRequestEvent, Receive, Send
 
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
@@ -61,27 +61,27 @@ class Client:
     async def read_body(self, limit: int) -> bytes:
         """The whole body; from then on the client's leaving is noticed. Raises BodyTooLarge, BodyTimeout."""
         message = await self._next()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
+        body = message["body"]
+        if message["more_body"]:
             parts = bytearray(body)
-            while message.get("more_body", False):
+            while message["more_body"]:
                 if len(parts) > limit:
                     break
                 message = await self._next()
-                parts += message.get("body", b"")
+                parts += message["body"]
             body = bytes(parts)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
         self._watcher = self._loop.create_task(self._watch())
         return body
 
-    async def _next(self) -> Message:
+    async def _next(self) -> HTTPRequestEvent:
         try:
             async with asyncio.timeout(_BODY_IDLE):
                 message = await self._receive()
         except TimeoutError:
             raise BodyTimeout("The body did not arrive in time.") from None
-        if message["type"] == "http.disconnect":
+        if message["type"] != "http.request":
             self.gone = True
             raise ClientGone
         return message

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 from adapters.fake_server import serve as serve_fake
@@ -59,7 +59,7 @@ async def fake(host: str, port: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-    server.close()
+    await server.aclose()
     return 0
 
 
@@ -105,7 +105,7 @@ def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
     return {"providers": providers, "records": records}
 
 
-def _reloader(load: Load, keepers: Keepers, edge: Edge) -> Callable[[], Awaitable[None]]:
+def _reloader(load: Load, keepers: Keepers, edge: Edge) -> Callable[[], Coroutine[None, None, None]]:
     async def reload() -> None:
         try:
             runtime, _ = build(load(), keepers, os.environ)
@@ -121,7 +121,7 @@ def _reloader(load: Load, keepers: Keepers, edge: Edge) -> Callable[[], Awaitabl
 
 async def _retire(runtime: Runtime) -> None:
     """Close an old runtime when its last call is over."""
-    while runtime.calls:
+    while runtime.calls:  # noqa: ASYNC110 - rare and unhurried; the hot path does not pay for an event
         await asyncio.sleep(_RETIRE_STEP)
     await runtime.aclose()
 

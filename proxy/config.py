@@ -30,7 +30,9 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     drain_timeout: Duration = Duration(600)
 
 
-class OpenAIConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="openai"):
+class OpenAIConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="openai"
+):
     """A provider that speaks OpenAI's API.
 
     With `api_key` present but empty the provider is not there; without the key it needs none.

@@ -72,7 +72,9 @@ def cross_check(config: Config) -> list[str]:
                 problems.append(f"routes.{name}.deployments[{index}].weight: must be over 0")
         for key in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
             problems += [
-                f"routes.{name}.{key}: no route {other!r}" for other in getattr(route, key) if other not in config.routes
+                f"routes.{name}.{key}: no route {other!r}"
+                for other in getattr(route, key)
+                if other not in config.routes
             ]
     return problems
 
@@ -86,7 +88,7 @@ def schema() -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """Refuses repeated keys, of which YAML would silently keep the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - theirs
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -146,9 +148,11 @@ def _check_struct(kind: type[msgspec.Struct], value: Any, path: str, problems: l
     hints = typing.get_type_hints(kind)
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     tag = kind.__struct_config__.tag_field
-    for key in value:
-        if key not in known and key != tag:
-            problems.append(f"{_join(path, str(key))}: unknown key; known here: {', '.join(known)}")
+    problems += [
+        f"{_join(path, str(key))}: unknown key; known here: {', '.join(known)}"
+        for key in value
+        if key not in known and key != tag
+    ]
     for name, field in known.items():
         if name in value:
             _check(hints[field.name], value[name], _join(path, name), problems)

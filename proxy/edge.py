@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
 
 from proxy.call import Call, Outcome, Record
 from proxy.client import EVENT_STREAM, Client
@@ -51,9 +51,9 @@ class Edge:
         self.runtime = runtime
         self.clients: set[Client] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request. Never raises, but for a cancellation that is not the client's doing."""
-        target = find_target(scope["path"], scope.get("raw_path"))
+        target = find_target(scope["raw_path"])
         client = Client(receive, send, asyncio.get_running_loop())
         call = _call(scope, target, client)
         runtime = self.runtime
@@ -101,7 +101,7 @@ class Edge:
             await _fail(InternalError(), reply, call, client)
 
 
-def _call(scope: Scope, target: Target, client: Client) -> Call:
+def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         if name in _HEADERS or name.startswith(_OURS):

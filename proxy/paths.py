@@ -33,20 +33,22 @@ _KNOWN = {
 _ANYWHERE = Target(NOWHERE, ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def find_target(path: str, raw_path: bytes | None = None) -> Target:
-    """What a path asks for. Doubled and trailing slashes do not matter; a model's name may hold any character."""
-    target = _KNOWN.get(path)
+def find_target(raw_path: bytes) -> Target:
+    """What a path, percent-encoded as it was sent, asks for. Doubled and trailing slashes do not matter; a model's
+    name may hold any character."""
+    raw = raw_path.decode("latin-1")
+    target = _KNOWN.get(raw)
     if target is not None:
         return target
+    path = unquote(raw)
     clean = "/" + "/".join(part for part in path.split("/") if part)
     target = _KNOWN.get(clean)
     if target is not None:
         return target
-    whole = unquote(raw_path.decode("latin-1")).split("?")[0] if raw_path else path
     for prefix in ("/v1/models/", "/models/", "/openai/v1/models/"):
-        if whole.startswith(prefix) and len(whole) > len(prefix):
-            return Target(MODELS, ("GET", "HEAD"), whole[len(prefix) :])
-    return _azure(whole) or _ANYWHERE
+        if path.startswith(prefix):
+            return Target(MODELS, ("GET", "HEAD"), path[len(prefix) :])
+    return _azure(path) or _ANYWHERE
 
 
 def _azure(path: str) -> Target | None:
@@ -65,9 +67,8 @@ def unknown_path(path: str) -> UnknownPath:
     return UnknownPath(f"Invalid URL: nothing is served at {path[:200]}.")
 
 
-EDGE_PATHS = [
-    *_KNOWN,
-    *(f"{prefix}/{{model:path}}" for prefix in ("/v1/models", "/models", "/openai/v1/models")),
-    "/openai/deployments/{rest:path}",
-]
-"""The paths that the edge serves, in the web framework's notation."""
+EDGE_PATHS = [path for path in _KNOWN if not path.endswith("/models") and not path.startswith("/openai/")]
+"""The paths that the edge serves as they stand."""
+
+EDGE_MOUNTS = ["/v1/models", "/models", "/openai"]
+"""The paths below which the edge serves everything."""

@@ -58,9 +58,7 @@ class ResponseReader:
     def end(self) -> list[bytes]:
         """Nothing more is sent. Raises StreamFault when no terminal event has come."""
         if not self.complete:
-            raise StreamFault(
-                "cut" if self.committed else "empty", "the stream ended before its answer was complete"
-            )
+            raise StreamFault("cut" if self.committed else "empty", "the stream ended before its answer was complete")
         return []
 
 

@@ -40,9 +40,7 @@ class Router:
 
 def _concrete(route: Route, rest: str) -> Route:
     deployments = tuple(
-        msgspec.structs.replace(
-            each, model=each.model.replace("*", rest), id=each.id.replace("*", rest)
-        )
+        msgspec.structs.replace(each, model=each.model.replace("*", rest), id=each.id.replace("*", rest))
         for each in route.deployments
     )
     return msgspec.structs.replace(route, deployments=deployments)

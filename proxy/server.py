@@ -10,7 +10,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -50,7 +50,7 @@ class Server:
     `reload` makes and installs a new configuration; it is called on SIGHUP and says itself what went wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, by name
         self,
         app: ASGIApp,
         edge: Edge,
@@ -58,7 +58,7 @@ class Server:
         *,
         drain_delay: float,
         drain_timeout: float,
-        reload: Callable[[], Awaitable[None]],
+        reload: Callable[[], Coroutine[None, None, None]],
     ) -> None:
         self._edge = edge
         self._health = health

@@ -39,7 +39,7 @@ class Size(int):
 class Rate(NamedTuple):
     """So many in so many seconds, written `60/minute`."""
 
-    count: int
+    amount: int
     seconds: int
 
     @classmethod

@@ -1,20 +1,20 @@
 """The Litestar application: the edge as a raw handler, and plain handlers for everything that is not hot."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar import Litestar, Request, Response, asgi, get
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import ControllerRouterHandler, Receive, Scope, Send
+from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
 from proxy.docs import docs_handlers
 from proxy.edge import Edge
 from proxy.errors import BadRequest, GatewayError, InternalError, WrongMethod
 from proxy.health import Health
 from proxy.ids import new_id
-from proxy.paths import EDGE_PATHS, unknown_path
+from proxy.paths import EDGE_MOUNTS, EDGE_PATHS, unknown_path
 from proxy.version import VERSION
 
 _SERVER_ERROR = 500
@@ -23,19 +23,21 @@ _SERVER_ERROR = 500
 def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
     """The application. `handlers` are the operator's routes."""
     return Litestar(
-        route_handlers=[_edge_handler(edge), *_health_handlers(health), *docs_handlers(VERSION), *handlers],
+        route_handlers=[*_edge_handlers(edge), *_health_handlers(health), *docs_handlers(VERSION), *handlers],
         exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
         openapi_config=None,
         debug=False,
     )
 
 
-def _edge_handler(edge: Edge) -> ASGIRouteHandler:
-    @asgi(EDGE_PATHS, copy_scope=False)
+def _edge_handlers(edge: Edge) -> list[ASGIRouteHandler]:
     async def openai(scope: Scope, receive: Receive, send: Send) -> None:
-        await edge(scope, receive, send)
+        await edge(cast("HTTPScope", scope), receive, send)
 
-    return openai
+    return [
+        asgi(EDGE_PATHS, copy_scope=False)(openai),
+        *(asgi(path, is_mount=True, copy_scope=False)(openai) for path in EDGE_MOUNTS),
+    ]
 
 
 def _health_handlers(health: Health) -> list[ControllerRouterHandler]:
