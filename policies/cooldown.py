@@ -77,6 +77,18 @@ class Cooldowns:
         """Seconds until it may be tried again."""
         return max(0.0, self.health(deployment).until - self._now())
 
+    def describe(self, deployment: str) -> dict[str, object]:
+        """Its standing for the operator: seconds of rest left and why, latency, and its last answers."""
+        health = self._health.get(deployment, Health())
+        return {
+            "standing": self.standing(deployment) if health.until else "open",
+            "resting_for": round(max(0.0, health.until - self._now()), 3) if health.until else 0.0,
+            "reason": health.reason,
+            "latency": health.latency,
+            "recent_good": sum(good for _, good in health.recent),
+            "recent_failed": sum(not good for _, good in health.recent),
+        }
+
     def begin(self, deployment: str) -> None:
         """A call is about to try it: the only one, if it rests."""
         health = self.health(deployment)

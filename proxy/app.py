@@ -18,6 +18,7 @@ from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
 from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.call import Call
 from proxy.chain import Handler, Policy, chain
@@ -146,6 +147,9 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.single_flight is not None:
+        # before anything that costs: followers neither look up, embed nor spend
+        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
     if config.failover is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failover, keepers, router)))
@@ -160,6 +164,10 @@ def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
     tls = tls_context(config.transport.ca_file)
     agent, proxies = f"lockgate/{VERSION}", proxies_in(environment)
     return AiohttpTransport(tls, agent=agent, proxies=proxies)
+
+
+def _no_guards(_call: Call) -> bytes:
+    return b""
 
 
 async def _nowhere(_call: Call, /) -> Reply:

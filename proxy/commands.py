@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 from adapters.fake_server import serve as serve_fake
+from proxy.admin import admin_handlers
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
 from proxy.config import Config
@@ -34,8 +35,9 @@ async def serve(load: Load, path: Path | None) -> int:
         runtime, planned = build(config, keepers, os.environ)
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
+        admin = admin_handlers(edge, keepers.cooldowns, keepers.recent, config.secrets.admin_key)
         server = Server(
-            make_app(edge, health),
+            make_app(edge, health, admin),
             edge,
             health,
             drain_delay=config.server.drain_delay,

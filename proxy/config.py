@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from policies.failover import FailoverConfig
+from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size
 
 
@@ -142,6 +143,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = Timeouts()
     transport: Transport = Transport()
     cors: Cors | None = None
+    single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = RecordConfig()
     secrets: Secrets = Secrets()

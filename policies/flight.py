@@ -1,0 +1,152 @@
+"""One upstream answer on its way to several callers."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from proxy.call import Outcome, Record
+from proxy.errors import GatewayError, InternalError, UpstreamInterrupted
+from proxy.reply import Reply
+
+logger = logging.getLogger("lockgate")
+
+
+class Seat:
+    """One caller's place in a flight: the index of the item it takes next."""
+
+    __slots__ = ("position",)
+
+    def __init__(self) -> None:
+        self.position = 0
+
+
+class Flight:
+    """A call that is its own task, and the callers that share its reply from its beginning as it grows.
+
+    The upstream is read at the pace of the fastest caller. Items are kept so that another can join from the start,
+    up to `limit` bytes: then nobody joins any more, and a caller further behind than that is cut off. When the last
+    caller leaves, the task is cancelled.
+    """
+
+    def __init__(self, record: Record, limit: int, on_over: Callable[[], None]) -> None:
+        self.record = record
+        self._limit = limit
+        self._on_over = on_over
+        self._seats: list[Seat] = []
+        self._items: list[bytes] = []
+        self._dropped = 0
+        self._bytes = 0
+        self._over = False
+        self._failure: GatewayError | None = None
+        self._closing: Outcome = "client_disconnect"
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+        self.head: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a caller can still have it from its beginning."""
+        return not self._over and not self._dropped and self._bytes <= self._limit
+
+    def start(self, reply: Awaitable[Reply]) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._fly(reply))
+
+    def join(self) -> Seat:
+        """Take a seat; whoever takes one leaves it."""
+        seat = Seat()
+        self._seats.append(seat)
+        return seat
+
+    def leave(self, seat: Seat) -> None:
+        """Give the seat up. The last one out ends the flight."""
+        if seat in self._seats:
+            self._seats.remove(seat)
+        if not self._seats and self._task is not None and not self._task.done():
+            self._end()
+            self._task.cancel()
+        self._taken.set()
+
+    async def items(self, seat: Seat) -> AsyncIterator[bytes]:
+        """The reply's items from its beginning. Raises what the reply's own items raise."""
+        while True:
+            while seat.position < self._dropped + len(self._items):
+                if seat.position < self._dropped:
+                    raise UpstreamInterrupted("The stream was read too slowly.", kind="slow_reader")
+                item = self._items[seat.position - self._dropped]
+                seat.position += 1
+                self._taken.set()
+                yield item
+            if self._over:
+                if self._failure is not None:
+                    raise self._failure
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _fly(self, coming: Awaitable[Reply]) -> None:
+        reply: Reply | None = None
+        try:
+            reply = await coming
+            self.head.set_result(reply)
+            async for item in reply.items:
+                self._add(item)
+                await self._fastest_is_done()
+            self._closing = "complete"
+        except GatewayError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            self._fail(UpstreamInterrupted("The shared call was given up.", kind="cancelled"))
+            raise
+        except BaseException:
+            self._fail(InternalError())  # whoever waits must be told; the cause stands in the log
+            logger.exception("a shared call failed")
+            raise
+        finally:
+            self._end()
+            if reply is not None:
+                await _closed(reply, self._closing)
+
+    def _fail(self, error: GatewayError) -> None:
+        self._failure = error
+        self._closing = "upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error"
+        if not self.head.done():
+            self.head.set_exception(error)
+            self.head.exception()  # seen: a flight whose callers have all left is no bug
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._on_over()
+        self._changed.set()
+
+    def _add(self, item: bytes) -> None:
+        self._items.append(item)
+        self._bytes += len(item)
+        if self._bytes > self._limit:
+            self._forget()
+        self._changed.set()
+
+    def _forget(self) -> None:
+        """Drop what everyone has taken; and what only a laggard has not, once that is another `limit` of bytes."""
+        slowest = min((seat.position for seat in self._seats), default=0)
+        while self._bytes > self._limit and len(self._items) > 1:
+            if self._dropped >= slowest and self._bytes <= 2 * self._limit:
+                return
+            self._bytes -= len(self._items.pop(0))
+            self._dropped += 1
+
+    async def _fastest_is_done(self) -> None:
+        while self._seats and max(seat.position for seat in self._seats) < self._dropped + len(self._items):
+            self._taken.clear()
+            await self._taken.wait()
+
+
+async def _closed(reply: Reply, outcome: Outcome) -> None:
+    closing = getattr(reply.items, "aclose", None)
+    if closing is not None:
+        with contextlib.suppress(RuntimeError):
+            await closing()
+    await reply.aclose(outcome)
