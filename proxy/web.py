@@ -26,6 +26,7 @@ def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHand
         route_handlers=[*_edge_handlers(edge), *_health_handlers(health), *docs_handlers(VERSION), *handlers],
         exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
         openapi_config=None,
+        logging_config=None,
         debug=False,
     )
 
