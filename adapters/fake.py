@@ -61,6 +61,8 @@ from adapters.fake_shapes import Json, error_object
 from adapters.fake_steps import Break, Pause, Scripted, Step, drip, steps_of_stream, steps_of_whole
 
 _INSTEAD: frozenset[str] = frozenset({"refuse", "dns", "tls", "connect-timeout", "reset", "fin", "garbage", "stall"})
+
+
 class Engine:
     """Plays the scripts. Its state is what the `When` modifiers count. `clock` is unix seconds."""
 
@@ -141,10 +143,18 @@ class Engine:
             return Scripted(200, {}, (*before, broken), (), 0, script.name)
         if hurt != "ok" and hurt not in FAULTS:
             return self._refused(script, hurt, before)
-        streams = made.events is not None and hurt not in {"error-200", "html", "json-invalid", "short", "json-for-stream"}
+        streams = made.events is not None and hurt not in {
+            "error-200",
+            "html",
+            "json-invalid",
+            "short",
+            "json-for-stream",
+        }
         if streams and made.events is not None:
             headers = self._headers("text/event-stream; charset=utf-8") | {"cache-control": "no-cache"}
-            return Scripted(200, headers, before, drip(steps_of_stream(script, hurt, made.events), script), None, script.name)
+            return Scripted(
+                200, headers, before, drip(steps_of_stream(script, hurt, made.events), script), None, script.name
+            )
         if script.first:
             before = (*before, Pause(script.first))
         steps, length = steps_of_whole(hurt, msgspec.json.encode(made.whole))

@@ -72,7 +72,9 @@ def text_of(content: object) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    return "\n".join(str(part["text"]) for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return "\n".join(
+        str(part["text"]) for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+    )
 
 
 def pieces(text: str, script: Script) -> list[str]:
@@ -153,7 +155,9 @@ def _sample(schema: Any, root: Mapping[str, Any], name: str, depth: int) -> Any:
             return _sample(_plainest(schema[union], depth), root, name, depth + 1)
     if schema.get("allOf"):
         merged = {key: value for part in schema["allOf"] for key, value in part.items()}
-        return _sample({**merged, **{key: value for key, value in schema.items() if key != "allOf"}}, root, name, depth + 1)
+        return _sample(
+            {**merged, **{key: value for key, value in schema.items() if key != "allOf"}}, root, name, depth + 1
+        )
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list):
         kind = next((each for each in kind if each != "null"), "null")
@@ -192,7 +196,9 @@ def _of_kind(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], name
     if kind == "null":
         return None
     text = _FORMATS.get(schema.get("format", ""), name)
-    return text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength", len(text) + schema.get("minLength", 0))]
+    return text.ljust(schema.get("minLength", 0), "x")[
+        : schema.get("maxLength", len(text) + schema.get("minLength", 0))
+    ]
 
 
 def _number(schema: Mapping[str, Any]) -> Any:

@@ -48,11 +48,17 @@ def asked_by_responses(body: Mapping[str, Any]) -> Asked:
         user_text=text_of(users[-1].get("content")) if users else "",
         tool_text=text_of(last.get("output")) if last.get("type") == "function_call_output" else None,
         tools=tuple(
-            (tool["name"], tool.get("parameters") or {}) for tool in body.get("tools") or () if tool.get("type") == "function"
+            (tool["name"], tool.get("parameters") or {})
+            for tool in body.get("tools") or ()
+            if tool.get("type") == "function"
         ),
         forced=named if named else "" if choice == "required" else None,
         may_call=choice != "none",
-        schema=form.get("schema") if form.get("type") == "json_schema" else {} if form.get("type") == "json_object" else None,
+        schema=form.get("schema")
+        if form.get("type") == "json_schema"
+        else {}
+        if form.get("type") == "json_object"
+        else None,
         limit=body.get("max_output_tokens"),
     )
 
@@ -119,7 +125,9 @@ def _items(said: Content, call_id: str) -> list[tuple[Json, str]]:
     text = said.refusal if said.refusal is not None else said.text or ""
     part = _part(said, text)
     status = "incomplete" if said.finish == "length" else "completed"
-    return [({"type": "message", "id": f"msg_{call_id}", "role": "assistant", "status": status, "content": [part]}, text)]
+    return [
+        ({"type": "message", "id": f"msg_{call_id}", "role": "assistant", "status": status, "content": [part]}, text)
+    ]
 
 
 def _part(said: Content, text: str) -> Json:
@@ -131,10 +139,14 @@ def _part(said: Content, text: str) -> Json:
 def response_events(whole: Json, body: Mapping[str, Any], script: Script, said: Content) -> list[Event]:
     """The stream of a response: from `response.created` to its last event, `sequence_number` from 0 without gaps."""
     start = _frame(body, script, whole["id"], whole["created_at"])
-    events = [Event({"response": start}, "role", "response.created"), Event({"response": start}, "role", "response.in_progress")]
+    events = [
+        Event({"response": start}, "role", "response.created"),
+        Event({"response": start}, "role", "response.in_progress"),
+    ]
     for index, (item, text) in enumerate(_items(said, whole["id"])):
         place = {"output_index": index, "item_id": item["id"]}
-        empty = {**item, "status": "in_progress", **({"arguments": ""} if said.calls else {"content": []})}
+        blank: Json = {"arguments": ""} if said.calls else {"content": []}
+        empty = {**item, "status": "in_progress", **blank}
         events.append(Event({"output_index": index, "item": empty}, "role", "response.output_item.added"))
         events += _call_events(place, item, script) if said.calls else _text_events(place, said, text, script)
         events.append(Event({"output_index": index, "item": item}, "finish", "response.output_item.done"))

@@ -97,7 +97,9 @@ def chat_deltas(content: Content, script: Script, top: int | None) -> list[tuple
     deltas += [({"refusal": piece}, None) for piece in pieces(content.refusal or "", script)]
     for index, call in enumerate(content.calls):
         function = {"name": call.name, "arguments": ""}
-        deltas.append(({"tool_calls": [{"index": index, "id": call.id, "type": "function", "function": function}]}, None))
+        deltas.append(
+            ({"tool_calls": [{"index": index, "id": call.id, "type": "function", "function": function}]}, None)
+        )
         for piece in _arguments(call.arguments, script):
             deltas.append(({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, None))
     for piece in pieces(content.text or "", script):

@@ -65,10 +65,14 @@ def completion_events(plan: Plan) -> list[Event]:
 
 def _with_usage(events: list[Event], plan: Plan, frame: Json) -> list[Event]:
     sse = plan.script.sse
-    asked = (plan.asked_usage or bool(sse & {"usage-always", "usage-content", "usage-each"})) and "usage-none" not in sse
+    asked = (
+        plan.asked_usage or bool(sse & {"usage-always", "usage-content", "usage-each"})
+    ) and "usage-none" not in sse
     if not asked:
         return events
-    total = usage(plan.prompt, sum(content.words for content in plan.said), sum(count(each.reasoning) for each in plan.said))
+    total = usage(
+        plan.prompt, sum(content.words for content in plan.said), sum(count(each.reasoning) for each in plan.said)
+    )
     so_far = 0
     for index, event in enumerate(events):
         if isinstance(event.data, dict):

@@ -94,7 +94,9 @@ def steps_of_stream(script: Script, hurt: str, events: list[Event]) -> tuple[Ste
     if hurt == "error-mid":
         return _timed(script, [*events[:keep], failure])
     if hurt == "malformed":
-        return _timed(script, [*events[:keep], Event('{"id":"chatcmpl-fake","choices":[{"ind', "error"), *events[keep:]])
+        return _timed(
+            script, [*events[:keep], Event('{"id":"chatcmpl-fake","choices":[{"ind', "error"), *events[keep:]]
+        )
     return _timed(script, events)
 
 
