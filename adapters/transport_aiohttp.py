@@ -17,7 +17,7 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 
-from adapters.aiohttp_pool import NEW, Connector, UpstreamProtocol, Target, connect_fault, drop, text_of_error
+from adapters.aiohttp_pool import NEW, Connector, Target, UpstreamProtocol, connect_fault, drop, text_of_error
 from adapters.network import Decoder, decoder_for, proxy_for
 from adapters.transport import Answer, Fault, Opened, Request, TransportError
 

@@ -30,9 +30,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, now: float
     code = _text(error, "code")
     wait = retry_after(headers, now)
     if status in _DENIED:
-        return UpstreamDenied(
-            "The provider rejected the gateway's credentials.", kind="denied", upstream_status=status
-        )
+        return UpstreamDenied("The provider rejected the gateway's credentials.", kind="denied", upstream_status=status)
     if status == _MISSING:
         return UpstreamMissing("The provider does not have this model.", kind="missing", upstream_status=status)
     if status == _LIMITED:
