@@ -36,6 +36,7 @@ class UpstreamProtocol(ResponseHandler):
             self._payload.set_exception(error)
 
     def data_received(self, data: bytes) -> None:
+        """Remember that the upstream spoke."""
         self.heard = True
         ResponseHandler.data_received(self, data)
 

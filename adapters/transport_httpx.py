@@ -171,9 +171,12 @@ class HttpxTransport:
     def _prepared(self, request: Request) -> httpx.Request:
         headers = {**self._ours, **request.headers}
         seconds = request.connect
+        url = httpx.URL(request.url)
+        if not url.host:
+            raise httpx.InvalidURL("no host")
         return httpx.Request(
             request.method,
-            request.url,
+            url,
             headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
             content=request.body,
             extensions={"timeout": {"connect": seconds, "pool": seconds, "read": None, "write": None}},
@@ -254,20 +257,17 @@ def _raw(response: httpx.Response) -> httpx.AsyncByteStream:
     return response.stream
 
 
+def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _fault(error: Exception, exchange: _Exchange) -> Fault:
     if isinstance(error, httpx.TimeoutException):
         return "connect_timeout"
-    if isinstance(error, httpx.ConnectError):
-        chain: BaseException | None = error
-        while chain is not None:
-            if isinstance(chain, ssl.SSLError):
-                return "tls"
-            if isinstance(chain, socket.gaierror):
-                return "dns"
-            chain = chain.__cause__ or chain.__context__
-        return "tls" if exchange.tls_failed else "connect"
-    if isinstance(error, httpx.ProxyError):
-        return "connect"
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+        return "tls" if exchange.tls_failed else "dns" if _has_cause(error, socket.gaierror) else "connect"
     if isinstance(error, httpx.NetworkError):
         return "reset"
     return "reset" if isinstance(error, httpx.RemoteProtocolError) and str(error).startswith(_CUT) else "protocol"
