@@ -61,6 +61,7 @@ from adapters.fake_shapes import Json, error_object
 from adapters.fake_steps import Break, Pause, Scripted, Step, drip, steps_of_stream, steps_of_whole
 
 _INSTEAD: frozenset[str] = frozenset({"refuse", "dns", "tls", "connect-timeout", "reset", "fin", "garbage", "stall"})
+_NEVER_STREAMED = frozenset({"error-200", "html", "json-invalid", "short", "json-for-stream"})
 
 
 class Engine:
@@ -81,32 +82,34 @@ class Engine:
     def answer(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Scripted:
         """What to do about this request. `url` may be a bare path; header names are lower case."""
         self._serial += 1
-        path = unquote(urlsplit(url).path).rstrip("/")
-        maker = next((make for end, make in MAKERS.items() if path.endswith(end)), None)
-        if maker is None and "/models" in path and method in {"GET", "HEAD"}:
-            return self._plain(200, models(path))
-        if maker is None:
-            return self._plain(*error_object("404", message=f"Invalid URL ({method} {path})"))
-        if method != "POST":
-            return self._plain(*error_object("405", message=f"Not allowed to {method} on {path}."))
         try:
-            decoded = msgspec.json.decode(body, type=dict[str, Any])
+            return self._answer(method, unquote(urlsplit(url).path).rstrip("/"), headers, body)
         except msgspec.DecodeError:
             return self._plain(*error_object("400", message="We could not parse the JSON body of your request."))
-        model = decoded.get("model") or _azure_model(path)
-        if not isinstance(model, str) or not model:
-            return self._plain(*error_object("400", message="you must provide a model parameter", param="model"))
-        try:
-            script = read_script(model)
-            hurt = self._hurt(script, decoded, headers)
-            question = Question(decoded, script, self._serial, int(self._clock()))
-            return self._played(script, hurt, maker(question), decoded)
         except ScriptError as error:
             status, shape = error_object("400", message=str(error), param="model")
             shape["error"]["code"] = "fake_script_invalid"
             return self._plain(status, shape)
         except RefusedError as error:
-            return self._plain(*error_object("400", message=str(error), param=error.param))
+            return self._plain(*error_object(error.status, message=str(error), param=error.param))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return self._plain(*error_object("400", message=f"A member of the request has the wrong type: {error}"))
+
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Scripted:
+        maker = next((make for end, make in MAKERS.items() if path.endswith(end)), None)
+        if maker is None and "/models" in path and method in {"GET", "HEAD"}:
+            return self._plain(200, models(path))
+        if maker is None:
+            raise RefusedError(f"Invalid URL ({method} {path})", None, "404")
+        if method != "POST":
+            raise RefusedError(f"Not allowed to {method} on {path}.", None, "405")
+        asked = msgspec.json.decode(body, type=dict[str, Any])
+        model = asked.get("model") or path.partition("/deployments/")[2].partition("/")[0]
+        if not isinstance(model, str) or not model:
+            raise RefusedError("you must provide a model parameter", "model")
+        script = read_script(model)
+        hurt = self._hurt(script, asked, headers)
+        return self._played(script, hurt, maker(Question(asked, script, self._serial, int(self._clock()))))
 
     def _plain(self, status: int, shape: Json) -> Scripted:
         data = msgspec.json.encode(shape)
@@ -131,30 +134,23 @@ class Engine:
             return script.seq[min(number, len(script.seq) - 1)]
         if 0 <= script.fails <= number:
             return "ok"
-        draw = self._draws.setdefault(script.name, random.Random(f"{self._seed} {script.seed} {script.name}"))
+        seed = f"{self._seed} {script.seed} {script.name}"
+        draw = self._draws.setdefault(script.name, random.Random(seed))  # noqa: S311  # faults, not secrets
         if script.rate < 1.0 and draw.random() >= script.rate:
             return "ok"
         return draw.choice(script.pick) if script.pick else script.hurt
 
-    def _played(self, script: Script, hurt: str, made: Made, body: Mapping[str, Any]) -> Scripted:
+    def _played(self, script: Script, hurt: str, made: Made) -> Scripted:
         before: tuple[Step, ...] = (Pause(script.delay),) if script.delay else ()
         if hurt in _INSTEAD:
             broken = Break(hurt)  # type: ignore[arg-type]  # membership was just tested
             return Scripted(200, {}, (*before, broken), (), 0, script.name)
         if hurt != "ok" and hurt not in FAULTS:
             return self._refused(script, hurt, before)
-        streams = made.events is not None and hurt not in {
-            "error-200",
-            "html",
-            "json-invalid",
-            "short",
-            "json-for-stream",
-        }
-        if streams and made.events is not None:
+        if made.events is not None and hurt not in _NEVER_STREAMED:
             headers = self._headers("text/event-stream; charset=utf-8") | {"cache-control": "no-cache"}
-            return Scripted(
-                200, headers, before, drip(steps_of_stream(script, hurt, made.events), script), None, script.name
-            )
+            steps = drip(steps_of_stream(script, hurt, made.events), script)
+            return Scripted(200, headers, before, steps, None, script.name)
         if script.first:
             before = (*before, Pause(script.first))
         steps, length = steps_of_whole(hurt, msgspec.json.encode(made.whole))
@@ -173,10 +169,6 @@ class Engine:
             else:
                 headers[name] = value
         return Scripted(status, headers, before, (data,), len(data), script.name)
-
-
-def _azure_model(path: str) -> str:
-    return path.partition("/deployments/")[2].partition("/")[0]
 
 
 def _whose(script: Script, body: Mapping[str, Any], headers: Mapping[str, str]) -> str:

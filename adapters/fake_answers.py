@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from adapters.fake_content import Asked, Content, compose, pieces, text_of
-from adapters.fake_responses import asked_by_responses, response_events, response_whole
+from adapters.fake_responses import asked_by_responses, response_events, response_start, response_whole
 from adapters.fake_script import BASES, Script
 from adapters.fake_shapes import (
     FINGERPRINT,
@@ -35,11 +35,12 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class RefusedError(Exception):
-    """The request is not one the API accepts: a 400 naming `param`."""
+    """The request is not one the API accepts: by default a 400 naming `param`."""
 
-    def __init__(self, message: str, param: str) -> None:
+    def __init__(self, message: str, param: str | None, status: str = "400") -> None:
         super().__init__(message)
         self.param = param
+        self.status = status
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -209,10 +210,11 @@ def _responses(question: Question) -> Made:
         raise RefusedError("Missing required parameter: 'input'.", "input")
     said = compose(script, asked_by_responses(body))
     prompt = tokens_in(body["input"]) + tokens_in(body.get("instructions"))
-    whole = response_whole(body, script, f"resp_fake_{question.serial}", question.now, said, prompt)
+    start = response_start(body, script, f"resp_fake_{question.serial}", question.now)
+    whole = response_whole(start, said, prompt)
     if body.get("stream") is not True:
         return Made(whole)
-    return Made(whole, response_events(whole, body, script, said))
+    return Made(whole, response_events(start, whole, script, said))
 
 
 MAKERS: dict[str, Maker] = {

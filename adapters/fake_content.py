@@ -99,20 +99,19 @@ def compose(script: Script, asked: Asked) -> Content:
         return Content(calls=_calls(script, asked), finish="tool_calls")
     if script.base == "refusal":
         return Content(refusal="I am a fake and must refuse.")
-    if asked.schema is not None and (asked.schema or script.base == "json"):
-        return Content(text=sample_json(asked.schema) if asked.schema else _object(asked))
-    if script.base == "json" or asked.schema is not None:
-        return Content(text=_object(asked))
+    if asked.schema is not None or script.base == "json":
+        echo = msgspec.json.encode({"echo": asked.user_text}).decode()
+        return Content(text=sample_json(asked.schema) if asked.schema else echo)
+    return _spoken(script, asked)
+
+
+def _spoken(script: Script, asked: Asked) -> Content:
     if script.base == "fixed":
         return _cut(script.text, asked)
     if script.base == "long":
         return _cut(" ".join(f"word{index}" for index in range(script.words)), asked)
     thought = "I repeat what the user said." if script.base == "reasoning" else ""
     return msgspec.structs.replace(_cut(asked.user_text, asked), reasoning=thought)
-
-
-def _object(asked: Asked) -> str:
-    return msgspec.json.encode({"echo": asked.user_text}).decode()
 
 
 def _cut(text: str, asked: Asked) -> Content:
@@ -145,19 +144,15 @@ def _sample(schema: Any, root: Mapping[str, Any], name: str, depth: int) -> Any:
         return name
     if "$ref" in schema:
         return _sample(_resolve(str(schema["$ref"]), root), root, name, depth + 1)
-    for fixed in ("const", "default"):
-        if fixed in schema:
-            return schema[fixed]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    for union in ("anyOf", "oneOf"):
-        if schema.get(union):
-            return _sample(_plainest(schema[union], depth), root, name, depth + 1)
+    fixed = [schema[key] for key in ("const", "default") if key in schema] or schema.get("enum")
+    if fixed:
+        return fixed[0]
+    if union := schema.get("anyOf") or schema.get("oneOf"):
+        return _sample(_plainest(union, depth), root, name, depth + 1)
     if schema.get("allOf"):
-        merged = {key: value for part in schema["allOf"] for key, value in part.items()}
-        return _sample(
-            {**merged, **{key: value for key, value in schema.items() if key != "allOf"}}, root, name, depth + 1
-        )
+        rest = {key: value for key, value in schema.items() if key != "allOf"}
+        merged = {key: value for part in (*schema["allOf"], rest) for key, value in part.items()}
+        return _sample(merged, root, name, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list):
         kind = next((each for each in kind if each != "null"), "null")
@@ -191,10 +186,8 @@ def _of_kind(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], name
         return [_sample(schema.get("items", {}), root, name, depth + 1) for _ in range(least)]
     if kind in {"integer", "number"}:
         return _number(schema)
-    if kind == "boolean":
-        return True
-    if kind == "null":
-        return None
+    if kind in {"boolean", "null"}:
+        return True if kind == "boolean" else None
     text = _FORMATS.get(schema.get("format", ""), name)
     return text.ljust(schema.get("minLength", 0), "x")[
         : schema.get("maxLength", len(text) + schema.get("minLength", 0))

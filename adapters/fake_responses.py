@@ -52,23 +52,25 @@ def asked_by_responses(body: Mapping[str, Any]) -> Asked:
             for tool in body.get("tools") or ()
             if tool.get("type") == "function"
         ),
-        forced=named if named else "" if choice == "required" else None,
+        forced=named or ("" if choice == "required" else None),
         may_call=choice != "none",
-        schema=form.get("schema")
-        if form.get("type") == "json_schema"
-        else {}
-        if form.get("type") == "json_object"
-        else None,
+        schema=_schema(form),
         limit=body.get("max_output_tokens"),
     )
 
 
-def response_whole(body: Mapping[str, Any], script: Script, call_id: str, now: int, said: Content, prompt: int) -> Json:
-    """The response object, finished."""
+def _schema(form: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if form.get("type") == "json_object":
+        return {}
+    return form.get("schema") if form.get("type") == "json_schema" else None
+
+
+def response_whole(start: Json, said: Content, prompt: int) -> Json:
+    """The response object, finished; `start` is what `response_start` made."""
     cut = said.finish == "length"
-    done = _frame(body, script, call_id, now)
+    now, call_id = start["created_at"], start["id"]
     return {
-        **done,
+        **start,
         "status": "incomplete" if cut else "completed",
         "completed_at": None if cut else now,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
@@ -83,8 +85,9 @@ def response_whole(body: Mapping[str, Any], script: Script, call_id: str, now: i
     }
 
 
-def _frame(body: Mapping[str, Any], script: Script, call_id: str, now: int) -> Json:
-    echoed = {key: body[key] if body.get(key) is not None else value for key, value in _ECHOED.items()}
+def response_start(body: Mapping[str, Any], script: Script, call_id: str, now: int) -> Json:
+    """The response object before anything is said, with every nullable member."""
+    echoed = {key: value if body.get(key) is None else body[key] for key, value in _ECHOED.items()}
     tools = [
         {"description": None, "parameters": None, "strict": None, **tool} if tool.get("type") == "function" else tool
         for tool in body.get("tools") or ()
@@ -136,16 +139,16 @@ def _part(said: Content, text: str) -> Json:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def response_events(whole: Json, body: Mapping[str, Any], script: Script, said: Content) -> list[Event]:
+def response_events(start: Json, whole: Json, script: Script, said: Content) -> list[Event]:
     """The stream of a response: from `response.created` to its last event, `sequence_number` from 0 without gaps."""
-    start = _frame(body, script, whole["id"], whole["created_at"])
     events = [
         Event({"response": start}, "role", "response.created"),
         Event({"response": start}, "role", "response.in_progress"),
     ]
     for index, (item, text) in enumerate(_items(said, whole["id"])):
         place = {"output_index": index, "item_id": item["id"]}
-        empty = {**item, "status": "in_progress", **({"arguments": ""} if said.calls else {"content": []})}
+        blank: Json = {"arguments": ""} if said.calls else {"content": []}
+        empty = {**item, "status": "in_progress", **blank}
         events.append(Event({"output_index": index, "item": empty}, "role", "response.output_item.added"))
         events += _call_events(place, item, script) if said.calls else _text_events(place, said, text, script)
         events.append(Event({"output_index": index, "item": item}, "finish", "response.output_item.done"))

@@ -7,14 +7,15 @@ import msgspec
 
 BASES = frozenset({"echo", "fixed", "long", "tools", "json", "reasoning", "refusal", "logprobs"})
 FAULTS = frozenset(
+    # A word list reads better than forty quoted names.
     "refuse dns tls connect-timeout reset fin garbage stall reset-body fin-body stall-body stall-content stall-mid cut"
-    " cut-reset cut-clean malformed error-mid error-first error-200 html json-invalid short json-for-stream empty".split()
+    " cut-reset cut-clean malformed error-mid error-first error-200 html json-invalid short json-for-stream empty".split()  # noqa: SIM905
 )
 DIALECTS = frozenset(
     "crlf cr no-space bom comments ids retry event ping-event empty-data multiline done-space no-done no-finish"
     " last-no-blank no-role role-each no-index no-created no-object no-id choices-null delta-null error-null"
     " tool-calls-null tool-no-index tool-no-id tool-index-1 tool-stop usage-always usage-content usage-each usage-none"
-    " usage-no-choices error-text error-event obfuscation".split()
+    " usage-no-choices error-text error-event obfuscation".split()  # noqa: SIM905
 )
 STATUS_OF = {
     "context_length_exceeded": 400,
@@ -126,6 +127,16 @@ _HINTS = {
 }
 
 
+def _words(base: str, argument: str) -> int:
+    if base != "long":
+        raise ValueError(f"{base} takes no value")
+    return int(argument)
+
+
+def _unknown(key: str) -> tuple[str, Callable[[str], Any]]:
+    raise ValueError(f"no such modifier: {key}")
+
+
 def read_script(model: str) -> Script:
     """The script a model name stands for; an unknown base is plain echo. Raises ScriptError."""
     first, *modifiers = model.split("+")
@@ -136,17 +147,13 @@ def read_script(model: str) -> Script:
     hints: list[tuple[str, str]] = []
     try:
         if argument:
-            if base != "long":
-                raise ValueError(f"{base} takes no value")
-            members["words"] = int(argument)
+            members["words"] = _words(base, argument)
         for modifier in modifiers:
             key, _, value = modifier.partition("=")
             if key in _HINTS:
                 hints.append((_HINTS[key], value))
                 continue
-            if key not in _READ:
-                raise ValueError(f"no such modifier: {key}")
-            member, read = _READ[key]
+            member, read = _READ.get(key) or _unknown(key)
             members[member] = read(value)
     except ValueError as error:
         raise ScriptError(f"The script {model!r} cannot be read: {error}") from None

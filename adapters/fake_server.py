@@ -78,6 +78,8 @@ class FakeServer:
         self._address = ("127.0.0.1", 0)
         self._listener: asyncio.Server | None = None
         self._reopening: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
+        """Set whenever the last connection has gone."""
         self._tasks: set[asyncio.Task[int]] = set()
 
     async def listen(self, host: str, port: int) -> int:
@@ -108,13 +110,27 @@ class FakeServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def came(self, connection: "_Connection") -> None:
+        """Count a new connection."""
+        self.connections.add(connection)
+        self.stats.connections += 1
+        self.stats.open += 1
+        self._gone.clear()
+
+    def went(self, connection: "_Connection") -> None:
+        """Count it off."""
+        self.connections.discard(connection)
+        self.stats.open -= 1
+        if not self.connections:
+            self._gone.set()
+
     async def aclose(self) -> None:
         """Stop listening and close every connection."""
         if self._reopening is not None:
             self._reopening.cancel()
         self.refuse()
-        while self.connections:
-            await asyncio.sleep(0)
+        if self.connections:
+            await self._gone.wait()
 
     def control(self, request: Received) -> bytes:
         """The control endpoints' answers."""
@@ -142,22 +158,21 @@ class _Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._model = ""
+        self._killed = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream server's transports write
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server.connections.add(self)
-        self._server.stats.connections += 1
-        self._server.stats.open += 1
+        self._server.came(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
-        self._server.connections.discard(self)
-        self._server.stats.open -= 1
-        if self._task is not None:
+        self._server.went(self)
+        if self._task is not None and not self._killed:
             self._server.stats.aborted.append(Aborted(self._model, time.time()))
             self._server.stats.aborted_count += 1
+        if self._task is not None:
             self._task.cancel()
 
     def pause_writing(self) -> None:
@@ -195,6 +210,7 @@ class _Connection(asyncio.Protocol):
         stats.last = request
         stats.active += 1
         stats.most_active = max(stats.most_active, stats.active)
+        ends_clean = False
         try:
             scripted = self._server.engine.answer(request.method, request.target, request.headers, request.body)
             self._model = scripted.model
@@ -203,8 +219,8 @@ class _Connection(asyncio.Protocol):
         finally:
             stats.active -= 1
             self._task = None
-        if self._transport is not None and not (ends_clean and request.keeps_alive):
-            self._transport.close()
+            if self._transport is not None and not (ends_clean and request.keeps_alive):
+                self._transport.close()
         self._advance()
 
     async def _play(self, scripted: Scripted, request: Received) -> bool:
@@ -251,6 +267,7 @@ class _Connection(asyncio.Protocol):
 
     def reset(self) -> None:
         """Close with RST, whatever is still to be written."""
+        self._killed = True
         if self._transport is not None:
             connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOT_FIN)

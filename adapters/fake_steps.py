@@ -9,6 +9,7 @@ from adapters.fake_shapes import error_object
 from adapters.fake_sse import Event, error_event, frames
 
 Broken = Literal["refuse", "dns", "tls", "connect-timeout", "reset", "fin", "garbage", "stall"]
+_EARLY = frozenset({"stall-content", "stall-body", "error-first", "empty", "reset-body", "fin-body"})
 _MID: dict[str, Broken] = {"stall-mid": "stall", "cut": "fin", "cut-reset": "reset"}
 _SETTLE = 0.02
 """Seconds between bytes and the fault after them, so that the other side has read the bytes first."""
@@ -69,35 +70,50 @@ def steps_of_whole(hurt: str, data: bytes) -> tuple[tuple[Step, ...], int]:
 
 def steps_of_stream(script: Script, hurt: str, events: list[Event]) -> tuple[Step, ...]:
     """The events as steps in the script's time, broken where the fault says."""
-    settle = Pause(_SETTLE)
+    contents = [index for index, event in enumerate(events) if event.kind == "content"]
+    if hurt in _EARLY:
+        return _without_content(script, hurt, events, contents)
+    keep = _kept(script, contents)
+    shown, rest = events[:keep], events[keep:]
+    if hurt in _MID:
+        return (*_timed(script, shown), Pause(_SETTLE), Break(_MID[hurt]))
+    if hurt == "cut-clean":
+        return _timed(script, shown)
+    if hurt == "error-mid":
+        return _timed(script, [*shown, _failure(script, events, keep)])
+    if hurt == "malformed":
+        return _timed(script, [*shown, Event('{"id":"chatcmpl-fake","choices":[{"ind', "error"), *rest])
+    return _timed(script, events)
+
+
+def _without_content(script: Script, hurt: str, events: list[Event], contents: list[int]) -> tuple[Step, ...]:
+    """The streams whose fault comes before any content."""
+    if hurt == "stall-content":
+        return (*_timed(script, events[: contents[0] if contents else 0]), Break("stall"))
     if hurt == "stall-body":
         return (Break("stall"),)
-    if hurt in {"reset-body", "fin-body"}:
-        return (settle, Break("reset" if hurt == "reset-body" else "fin"))
-    failure = error_event(error_object("500")[1], script.sse)
     if hurt == "error-first":
-        return tuple(frames([failure], script.sse))
+        return _timed(script, [_failure(script, events, 0)])
     if hurt == "empty":
-        return tuple(frames([event for event in events if event.data == "[DONE]"], script.sse))
-    contents = [index for index, event in enumerate(events) if event.kind == "content"]
+        return _timed(script, [event for event in events if event.data == "[DONE]"])
+    return (Pause(_SETTLE), Break("reset" if hurt == "reset-body" else "fin"))
+
+
+def _kept(script: Script, contents: list[int]) -> int:
+    """How many events come before the fault: half of the content, or `at` content events."""
     kept = max(1, len(contents) // 2) if script.at < 0 else script.at
-    keep = len(events) if kept >= len(contents) else contents[kept]
-    if kept >= len(contents) and contents:
-        keep = contents[-1] + 1
-    if hurt == "stall-content":
-        keep = contents[0] if contents else 0
-        return (*_timed(script, events[:keep]), Break("stall"))
-    if hurt in _MID:
-        return (*_timed(script, events[:keep]), settle, Break(_MID[hurt]))
-    if hurt == "cut-clean":
-        return _timed(script, events[:keep])
-    if hurt == "error-mid":
-        return _timed(script, [*events[:keep], failure])
-    if hurt == "malformed":
-        return _timed(
-            script, [*events[:keep], Event('{"id":"chatcmpl-fake","choices":[{"ind', "error"), *events[keep:]]
-        )
-    return _timed(script, events)
+    if not contents:
+        return 1
+    return contents[kept] if kept < len(contents) else contents[-1] + 1
+
+
+def _failure(script: Script, events: list[Event], number: int) -> Event:
+    """A failure inside the stream, in the form of the endpoint's events."""
+    body = error_object("500")[1]
+    if events and events[0].type:
+        shape = {"type": "error", "code": "server_error", "message": body["error"]["message"], "param": None}
+        return Event({**shape, "sequence_number": number}, "error", "error")
+    return error_event(body, script.sse)
 
 
 def _timed(script: Script, events: list[Event]) -> tuple[Step, ...]:

@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
 
 import certifi
 import zstandard
@@ -43,11 +42,19 @@ def proxies_in(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy that this URL goes through, or None. A proxy without a scheme is an HTTP one."""
+    """The proxy that this URL goes through, or None. A proxy without a scheme is an HTTP one. Raises ValueError.
+
+    `no` lists hosts, domains with or without their first dot, `host:port` or `*`, as curl and requests read it.
+    """
     parts = urlsplit(url)
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2], {"no": proxies.get("no", "")}):
+    if not proxy:
         return None
+    host, port = (parts.hostname or "").lower(), parts.port
+    for each in proxies.get("no", "").lower().replace(",", " ").split():
+        name = each.lstrip(".")
+        if name in {"*", host, f"{host}:{port}"} or host.endswith(f".{name}"):
+            return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 

@@ -6,22 +6,18 @@ its own copies of headers and URLs, a task that writes the body). We keep what i
 """
 
 import asyncio
-import base64
-import functools
 import ssl
 from collections import deque
 from collections.abc import Mapping
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
-from yarl import URL
 
+from adapters.aiohttp_pool import NEW, Connector, Target, UpstreamProtocol, connect_fault, drop, text_of_error
 from adapters.network import Decoder, decoder_for, proxy_for
 from adapters.transport import Answer, Fault, Opened, Request, TransportError
 
@@ -32,55 +28,9 @@ _HEADERS = 256
 _JOIN = 64 * 1024
 """Up to this size head and body go out as one copied buffer, above it as two pieces of one write."""
 _TARGETS = 4096
+_PATIENCE = 256
 _SWITCHING = 101
 _FINAL = 200
-_NEW: list[Trace] = []
-"""Passed as `traces` (which the connector hands down untouched): this request takes no pooled connection."""
-
-
-class _Protocol(ResponseHandler):
-    """aiohttp's protocol that also knows whether it is reused and whether anything came back."""
-
-    served = 0
-    heard = False
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = True
-        ResponseHandler.data_received(self, data)
-
-    def is_connected(self) -> bool:
-        """Whether the pool may hand it out: an idle connection that said anything would answer the wrong request."""
-        return ResponseHandler.is_connected(self) and not self.heard
-
-
-class _Connector(aiohttp.TCPConnector):
-    """aiohttp's pool with our protocol, and with a way past the pooled connections."""
-
-    def __init__(self, tls: ssl.SSLContext, limit: int, keep_alive: float) -> None:
-        super().__init__(ssl=tls, limit=limit, keepalive_timeout=keep_alive, ttl_dns_cache=30)
-        self._factory = functools.partial(_Protocol, loop=self._loop)
-
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        return None if traces is _NEW else await super()._get(key, traces)
-
-
-class _Target:
-    """All that can be known about a URL before a request comes: resolved once."""
-
-    __slots__ = ("card", "rest")
-
-    def __init__(self, url: str, proxy: str | None) -> None:
-        parsed = URL(url)
-        if parsed.scheme not in {"http", "https"}:
-            raise ValueError(f"scheme {parsed.scheme!r}")
-        self.card = aiohttp.ClientRequest("POST", parsed, proxy=URL(proxy) if proxy else None)
-        """Only tells the connector where to go."""
-        plain = self.card.proxy is not None and not self.card.is_ssl()
-        self.rest = f" {parsed if plain else parsed.raw_path_qs} HTTP/1.1\r\n"
-        self.rest += f"host: {self.card.headers['Host']}\r\n"
-        if plain and self.card.proxy is not None and self.card.proxy.user is not None:
-            login = f"{self.card.proxy.user}:{self.card.proxy.password or ''}".encode()
-            self.rest += f"proxy-authorization: Basic {base64.b64encode(login).decode()}\r\n"
 
 
 class AiohttpTransport:
@@ -105,37 +55,12 @@ class AiohttpTransport:
         self._keep_alive = keep_alive
         self._proxies = proxies or {}
         self._ours = {"user-agent": agent, "accept-encoding": "identity"}
-        self._connector: _Connector | None = None
-        self._targets: dict[str, _Target] = {}
+        self._connector: Connector | None = None
+        self._targets: dict[str, Target] = {}
         self._patience: dict[float, aiohttp.ClientTimeout] = {}
 
     async def send(self, request: Request) -> Answer:
         """Send and read the whole answer. Raises TransportError."""
-        if request.total is None:
-            return await self._whole(request)
-        try:
-            async with asyncio.timeout(request.total):
-                return await self._whole(request)
-        except TimeoutError:
-            raise TransportError("timeout", f"no whole answer within {request.total:g} s") from None
-
-    async def stream(self, request: Request) -> Opened:
-        """Send and return when the head of the answer is there. Raises TransportError, also for `total`."""
-        if request.total is None:
-            return await self._open(request)
-        try:
-            async with asyncio.timeout(request.total):
-                return await self._open(request)
-        except TimeoutError:
-            raise TransportError("timeout", f"no head within {request.total:g} s") from None
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        if self._connector is not None:
-            await self._connector.close(abort_ssl=True)
-            self._connector = None
-
-    async def _whole(self, request: Request) -> Answer:
         opened = await self._open(request)
         parts: list[bytes] = []
         size = 0
@@ -147,26 +72,39 @@ class AiohttpTransport:
             parts.append(data)
         return Answer(opened.status, opened.headers, parts[0] if len(parts) == 1 else b"".join(parts))
 
+    async def stream(self, request: Request) -> Opened:
+        """Send and return when the head of the answer is there, which `total` bounds. Raises TransportError."""
+        opened = await self._open(request)
+        opened.disarm()
+        return opened
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._connector is not None:
+            await self._connector.close(abort_ssl=True)
+            self._connector = None
+
     async def _open(self, request: Request) -> "_Opened":
         target = self._targets.get(request.url) or self._target(request.url)
         head = self._head(request, target)
-        connection = await self._connect(target, request.connect, [])
+        deadline = None if request.total is None else asyncio.get_running_loop().time() + request.total
+        connection = await self._connect(target, request, deadline, [])
         try:
-            return await _exchange(connection, head, request)
+            return await _exchange(connection, head, request, deadline)
         except _StaleError:
-            connection = await self._connect(target, request.connect, _NEW)
-            return await _exchange(connection, head, request)
+            connection = await self._connect(target, request, deadline, NEW)
+            return await _exchange(connection, head, request, deadline)
 
-    def _target(self, url: str) -> _Target:
+    def _target(self, url: str) -> Target:
         if len(self._targets) >= _TARGETS:
             self._targets.clear()
         try:
-            target = self._targets[url] = _Target(url, proxy_for(url, self._proxies))
+            target = self._targets[url] = Target(url, proxy_for(url, self._proxies))
         except ValueError as error:
             raise TransportError("protocol", f"not a URL: {error}") from None
         return target
 
-    def _head(self, request: Request, target: _Target) -> bytes:
+    def _head(self, request: Request, target: Target) -> bytes:
         headers = {**self._ours, **request.headers}
         lines = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
         if lines.count("\r") != len(headers) - 1 or lines.count("\n") != len(headers) - 1 or "\0" in lines:
@@ -177,30 +115,40 @@ class AiohttpTransport:
         except UnicodeEncodeError:
             raise TransportError("protocol", "a request header is not latin-1") from None
 
-    async def _connect(self, target: _Target, seconds: float, traces: list[Trace]) -> Connection:
+    async def _connect(
+        self, target: Target, request: Request, deadline: float | None, traces: list[Trace]
+    ) -> Connection:
         connector = self._connector
         if connector is None:
-            connector = self._connector = _Connector(self._tls, self._limit, self._keep_alive)
-        patience = self._patience.get(seconds)
-        if patience is None:
-            patience = self._patience[seconds] = aiohttp.ClientTimeout(connect=seconds)
+            connector = self._connector = Connector(self._tls, self._limit, self._keep_alive)
+        seconds = request.connect
+        if request.total is not None and deadline is not None and request.total < seconds:
+            seconds = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        patience = self._patience.get(seconds) or self._patient(seconds)
         try:
             return await connector.connect(target.card, traces, patience)
         except TimeoutError:
-            raise TransportError("connect_timeout", f"no connection within {seconds:g} s") from None
+            fault: Fault = "connect_timeout" if seconds == request.connect else "timeout"
+            raise TransportError(fault, f"no connection within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise TransportError(_connect_fault(error), _text(error)) from error
+            raise TransportError(connect_fault(error), text_of_error(error)) from error
+
+    def _patient(self, seconds: float) -> aiohttp.ClientTimeout:
+        if len(self._patience) >= _PATIENCE:
+            self._patience.clear()
+        patience = self._patience[seconds] = aiohttp.ClientTimeout(connect=seconds)
+        return patience
 
 
 class _StaleError(Exception):
     """A reused connection died and nothing had come back on it."""
 
 
-async def _exchange(connection: Connection, head: bytes, request: Request) -> "_Opened":
+async def _exchange(connection: Connection, head: bytes, request: Request, deadline: float | None) -> "_Opened":
     """Write the request and wait for the answer's head. Raises TransportError or _StaleError."""
     protocol = connection.protocol
-    if not isinstance(protocol, _Protocol) or protocol.transport is None:
-        _drop(connection)
+    if not isinstance(protocol, UpstreamProtocol) or protocol.transport is None:
+        drop(connection)
         raise TransportError("reset", "closed while it was handed out")
     reused = protocol.served > 0
     protocol.served += 1
@@ -213,6 +161,8 @@ async def _exchange(connection: Connection, head: bytes, request: Request) -> "_
         max_field_size=_LINE,
         max_headers=_HEADERS,
     )
+    if deadline is not None:
+        protocol.expiry = asyncio.get_running_loop().call_at(deadline, protocol.expire)
     if len(request.body) <= _JOIN:
         protocol.transport.write(head + request.body)
     else:
@@ -223,15 +173,18 @@ async def _exchange(connection: Connection, head: bytes, request: Request) -> "_
             message, payload = await protocol.read()
         return _Opened(connection, protocol, message, payload)
     except HttpProcessingError as error:
-        _drop(connection)
-        raise TransportError("protocol", _text(error)) from error
+        drop(connection)
+        raise TransportError("protocol", text_of_error(error)) from error
+    except aiohttp.SocketTimeoutError:
+        drop(connection)
+        raise TransportError("timeout", f"no answer within {request.total} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        _drop(connection)
+        drop(connection)
         if reused and not protocol.heard:
             raise _StaleError from error
-        raise TransportError("reset", _text(error)) from error
+        raise TransportError("reset", text_of_error(error)) from error
     except BaseException:
-        _drop(connection)
+        drop(connection)
         raise
 
 
@@ -241,7 +194,7 @@ class _Opened:
     __slots__ = ("_connection", "_decoder", "_headers", "_payload", "_pieces", "_protocol", "_until_eof", "status")
 
     def __init__(
-        self, connection: Connection, protocol: _Protocol, message: RawResponseMessage, payload: StreamReader
+        self, connection: Connection, protocol: UpstreamProtocol, message: RawResponseMessage, payload: StreamReader
     ) -> None:
         self.status = message.code
         self._connection: Connection | None = connection
@@ -284,10 +237,13 @@ class _Opened:
             return b""
         try:
             data = await self._payload.readany()
+        except aiohttp.SocketTimeoutError:
+            self.close()
+            raise TransportError("timeout", "no whole answer in time") from None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             broken = isinstance(self._protocol.exception(), HttpProcessingError)
             self.close()
-            raise TransportError("protocol" if broken else "reset", _text(error)) from error
+            raise TransportError("protocol" if broken else "reset", text_of_error(error)) from error
         except BaseException:
             self.close()
             raise
@@ -301,15 +257,22 @@ class _Opened:
         if connection is None:
             return
         protocol = self._protocol
+        self.disarm()
         error = protocol.exception()
         if self._until_eof and error is not None and not isinstance(error, aiohttp.ServerDisconnectedError):
-            _drop(connection)
-            raise TransportError("reset", _text(error))
+            drop(connection)
+            raise TransportError("reset", text_of_error(error))
         if protocol.transport is None or protocol.transport.get_write_buffer_size():
-            _drop(connection)
+            drop(connection)
             return
         protocol.heard = False
         connection.release()
+
+    def disarm(self) -> None:
+        """Let the total time no longer bound this answer."""
+        if self._protocol.expiry is not None:
+            self._protocol.expiry.cancel()
+            self._protocol.expiry = None
 
     def close(self) -> None:
         if self._connection is None:
@@ -319,28 +282,4 @@ class _Opened:
             return
         connection, self._connection = self._connection, None
         self._payload.set_exception(aiohttp.ClientConnectionError("closed by us"))
-        _drop(connection)
-
-
-def _drop(connection: Connection) -> None:
-    """Close at once: whatever is still to be written or shaken hands over is given up."""
-    if connection.protocol is not None:
-        connection.protocol.abort()
-    connection.close()
-
-
-def _connect_fault(error: BaseException) -> Fault:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "dns"
-    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)):
-        return "tls"
-    if isinstance(error, aiohttp.InvalidURL):
-        return "protocol"
-    hung_up = isinstance(error, aiohttp.ClientConnectorError) and isinstance(
-        error.os_error, (ConnectionResetError, ConnectionAbortedError)
-    )
-    return "tls" if hung_up and error.ssl else "connect"
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        drop(connection)
