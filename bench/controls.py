@@ -79,13 +79,13 @@ async def _serve(kind: str, upstream: str) -> None:
             timeout=aiohttp.ClientTimeout(total=None, sock_read=60),
         )
         async with session:
-            applications: dict[str, Callable[..., Any]] = {
-                "raw": raw,
-                "litestar": Litestar([mounted], openapi_config=None),
-                "relay": Relay(session, upstream),
+            applications: dict[str, Callable[[], Callable[..., Any]]] = {
+                "raw": lambda: raw,
+                "litestar": lambda: Litestar([mounted], openapi_config=None, logging_config=None),
+                "relay": lambda: Relay(session, upstream),
             }
             config = uvicorn.Config(
-                applications[kind],
+                applications[kind](),
                 http="httptools",
                 ws="none",
                 lifespan="off",
