@@ -23,9 +23,17 @@ HALF = 0.5
 QUIET = 0.1  # cores
 
 
+def in_order(rows: Sequence[Row]) -> list[Sample]:
+    """Every sample the rows need, once; those under the same load side by side, so that they share their moment."""
+    groups: dict[object, dict[Sample, None]] = {}
+    for sample in (sample for row in rows for sample in (row.value, row.control) if sample):
+        groups.setdefault((sample.kind, sample.request, sample.concurrency), {})[sample] = None
+    return [sample for group in groups.values() for sample in group]
+
+
 async def take(rows: Sequence[Row], effort: Effort) -> dict[Sample, list[float]]:
     """Every sample the rows need, `effort.rounds` times, round by round: neighbours in time are compared."""
-    needed = list(dict.fromkeys(sample for row in rows for sample in (row.value, row.control) if sample))
+    needed = in_order(rows)
     taken: dict[Sample, list[float]] = {sample: [] for sample in needed}
     with Farm(request.model for request in REQUESTS) as farm:
         lab = Laboratory(farm, effort)
