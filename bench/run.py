@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,7 +38,8 @@ async def take(rows: Sequence[Row], effort: Effort) -> dict[Sample, list[float]]
     with Farm(request.model for request in REQUESTS) as farm:
         lab = Laboratory(farm, effort)
         if any(sample.kind == "first_p99" for sample in needed):
-            cost = await cpu_call(lab, Sample("cpu_call", PLAIN, SHORT, 64))
+            settled = Laboratory(farm, replace(effort, warm=max(effort.warm, 0.5), cpu=max(effort.cpu, 0.5)))
+            cost = await cpu_call(settled, Sample("cpu_call", PLAIN, SHORT, 64))
             lab.rates[SHORT.name] = HALF * 1e6 / cost
         for number in range(effort.rounds):
             for sample in needed:

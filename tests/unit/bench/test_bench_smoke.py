@@ -21,7 +21,7 @@ def test_a_quick_run_measures_every_control() -> None:
     printed = run("run.py", "--quick", "--part", "controls")
     lines = [line for line in printed.splitlines() if " µs | " in line]
     figures = [float(line.split("|")[2].split()[0]) for line in lines]
-    assert len(figures) >= 6
+    assert len(figures) >= 5
     assert all(figure > 0 for figure in figures)
 
 
