@@ -1,0 +1,122 @@
+"""Starting and stopping what is measured: the mock upstream, the controls, and the gateway by its command line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import measure
+
+ROOT = Path(__file__).parent.parent
+_READY = re.compile(r"listening on (http://\S+)")
+_PATIENCE = 30.0
+
+CONTROLS = {"C1": "raw", "C2": "litestar", "C3": "relay"}
+
+# What each gateway configuration adds to the common part (one provider, one route a model). A new row of the table
+# that needs other policies adds its configuration here and names it as the target `gateway:<name>`.
+CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
+    "record": {"record": {}},
+}
+
+
+class Server:
+    """A process that has said `listening on URL`; `pid` and `url` are set once it has. A context manager."""
+
+    def __init__(self, command: list[str], folder: Path, core: int) -> None:
+        """Start `command` on `core` and wait until it listens. Raises RuntimeError with its output when it does not."""
+        self.began = time.perf_counter()
+        self._log = folder / f"{time.monotonic_ns()}.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                ["taskset", "-c", str(core % (os.cpu_count() or 1)), *command],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+        self.pid = self._process.pid  # taskset becomes the command: the same process
+        self.url = self._wait()
+
+    def __enter__(self) -> Self:
+        """Nothing more to do: it already listens."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ask it to stop, and after five seconds make it."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait(self) -> str:
+        while time.perf_counter() - self.began < _PATIENCE:
+            if found := _READY.search(self._log.read_text()):
+                return found[1]
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.002)
+        self._process.kill()
+        self._process.wait()
+        raise RuntimeError(f"it does not listen:\n{self._log.read_text()[-2000:]}")
+
+
+class Farm:
+    """The servers of one run by target name: `direct` (the mock), `C1` to `C3`, `gateway:<configuration>`."""
+
+    def __init__(self, models: Iterable[str]) -> None:
+        """`models` are the names that requests use; the gateway gets a route for each."""
+        self._models = sorted(set(models))
+        self._folder = tempfile.TemporaryDirectory(prefix="lockgate-bench-")
+        self._running: dict[str, Server] = {}
+
+    def __enter__(self) -> Self:
+        """Start the mock upstream, on the load's core."""
+        script = str(ROOT / "bench" / "upstream.py")
+        self._running["direct"] = Server([sys.executable, script], Path(self._folder.name), measure.LOAD_CORE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything."""
+        for server in self._running.values():
+            server.__exit__(kind, error, trace)
+        self._folder.cleanup()
+
+    def get(self, target: str) -> Server:
+        """The one server of this target that lasts for the run, started when first asked for."""
+        if target not in self._running:
+            self._running[target] = self.fresh(target)
+        return self._running[target]
+
+    def fresh(self, target: str) -> Server:
+        """A new server of this target, for the caller to stop."""
+        folder, upstream = Path(self._folder.name), self._running["direct"].url
+        if target in CONTROLS:
+            command = [sys.executable, str(ROOT / "bench" / "controls.py"), CONTROLS[target], "--upstream", upstream]
+        else:
+            config = folder / f"{time.monotonic_ns()}.yaml"
+            config.write_text(self._config(target.removeprefix("gateway:"), upstream))
+            command = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
+        return Server(command, folder, measure.SERVER_CORE)
+
+    def _config(self, name: str, upstream: str) -> str:
+        state = tempfile.mkdtemp(dir=self._folder.name)
+        server = {"host": "127.0.0.1", "port": 0, "state_dir": state, "drain_delay": "0s", "drain_timeout": "1s"}
+        provider = {"kind": "openai", "base_url": f"{upstream}/v1", "api_key": "sk-up"}
+        routes = {model: {"deployments": [{"provider": "up", "model": model}]} for model in self._models}
+        common = {"server": server, "providers": {"up": provider}, "routes": routes}
+        return json.dumps(common | dict(CONFIGURATIONS[name]), indent=1)  # JSON is YAML
