@@ -1,10 +1,9 @@
-"""The scripted upstream and the gateway before it, as real processes on free ports of loopback."""
+"""The scripted upstream and the gateway before it, as real processes on ports that the system chose."""
 
-import socket
+import re
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import msgspec
 import yaml
 
 HOST = "127.0.0.1"
+_LISTENING = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
 _START_LIMIT = 30.0
 _STOP_LIMIT = 10.0
 
@@ -22,12 +22,8 @@ _STOP_LIMIT = 10.0
 class Server(msgspec.Struct, frozen=True):
     """A process that serves HTTP."""
 
-    port: int
-
-    @property
-    def root(self) -> str:
-        """Where its paths begin."""
-        return f"http://{HOST}:{self.port}"
+    root: str
+    """Where its paths begin."""
 
     @property
     def openai(self) -> str:
@@ -35,35 +31,25 @@ class Server(msgspec.Struct, frozen=True):
         return f"{self.root}/v1"
 
 
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def fake(folder: Path) -> Iterator[Server]:
     """`lockgate fake`: OpenAI's API answered by scripts that stand in the model name."""
-    port = free_port()
-    with _process(["fake", "--host", HOST, "--port", str(port)], folder / "fake.log") as process:
-        yield _answering(process, port, "/v1/models", folder / "fake.log")
+    with _process(["fake", "--host", HOST, "--port", "0"], folder / "fake.log") as process:
+        yield _answering(process, "/v1/models", folder / "fake.log")
 
 
 @contextmanager
 def gateway(folder: Path, upstream: Server, routes: Mapping[str, Any]) -> Iterator[Server]:
     """`lockgate serve` with one provider, `up`, which is `upstream` reached over HTTP."""
-    port = free_port()
     config = folder / "lockgate.yaml"
     settings = {
-        "server": {"host": HOST, "port": port, "state_dir": str(folder / "state")},
+        "server": {"host": HOST, "port": 0, "state_dir": str(folder / "state")},
         "providers": {"up": {"kind": "openai", "base_url": upstream.openai, "api_key": "sk-upstream"}},
         "routes": dict(routes),
     }
     config.write_text(yaml.safe_dump(settings))
     with _process(["serve", "--config", str(config)], folder / "gateway.log") as process:
-        yield _answering(process, port, "/health/ready", folder / "gateway.log")
+        yield _answering(process, "/health/ready", folder / "gateway.log")
 
 
 @contextmanager
@@ -80,15 +66,20 @@ def _process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes
                 process.kill()
 
 
-def _answering(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> Server:
-    """Wait until the process answers 200; raises with its log when it ends or stays silent."""
-    server = Server(port)
+def _answering(process: subprocess.Popen[bytes], path: str, log: Path) -> Server:
+    """Wait until the process says where it listens and answers 200 there; raises with its log when it does not."""
     end = time.monotonic() + _START_LIMIT
     while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(server.root + path, timeout=2) as answer:
-                if answer.status == 200:
-                    return server
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    raise RuntimeError(f"no answer at {server.root}{path}\n{log.read_text(errors='replace')}")
+        said = _LISTENING.search(log.read_text(errors="replace"))
+        if said and _ok(said[1] + path):
+            return Server(said[1])
+        time.sleep(0.05)
+    raise RuntimeError(f"no answer at {path}\n{log.read_text(errors='replace')}")
+
+
+def _ok(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

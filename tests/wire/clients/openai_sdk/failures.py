@@ -8,7 +8,7 @@ from openai_sdk.chat import HELLO
 
 MODELS = {
     "400": "fake/echo+error=context_length_exceeded",
-    "400 unsupported": "fake/echo+error=unsupported_parameter",
+    "400 unsupported": "fake/echo+refuses=messages",
     "401": "fake/echo+error=invalid_api_key",
     "404": "no-such-model",
     "422": "fake/echo+status=422",
@@ -73,7 +73,7 @@ def broken_streams() -> Any:
     with ThreadPoolExecutor(max_workers=1) as pool:
         for fault in ("cut", "cut-reset", "cut-clean", "malformed", "error-mid"):
             into: list[str] = []
-            told[fault] = {"raised": _raised(pool.submit(read, f"fake/echo+chunks=4+fault={fault}+at=2", into)), "text": "".join(into)}
+            told[fault] = {"raised": _raised(pool.submit(read, f"fake/echo+chunks=4+every=30ms+fault={fault}+at=2", into)), "text": "".join(into)}
     return told
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAI
 from openai_sdk.chat import HELLO, Person
 
@@ -73,7 +74,7 @@ def helper_parse() -> Any:
 
 
 async def reuse() -> Any:
-    """The local port of each request's connection: equal ports are one connection."""
+    """The local ports of six requests, a stream before each whole answer: equal ports are one connection."""
     ports: list[int] = []
 
     async def note(response: Any) -> None:
@@ -84,7 +85,7 @@ async def reuse() -> Any:
             async for _chunk in await client.chat.completions.create(model="gpt-4o", messages=LONG, stream=True):
                 pass
             await client.chat.completions.create(model="gpt-4o", messages=HELLO)
-    return ports
+    return {"sdk": openai.__version__, "ports": ports}
 
 
 SECTIONS = {
