@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import uuid
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,13 +64,14 @@ class Environment(msgspec.Struct, frozen=True):
         return _run([str(self.python), *arguments], {"PYTHONPATH": str(CLIENTS), **env})
 
     def run_node(self, script: Path, env: Mapping[str, str]) -> str:
-        """Run a copy of an ES module beside the locked packages (imports resolve from where a module lies)."""
-        copy = self.folder / f"{script.stem}-{uuid.uuid4().hex}.mjs"
-        shutil.copyfile(script, copy)
-        try:
-            return _run([str(self.node), str(copy)], env)
-        finally:
-            copy.unlink()
+        """Run a copy of an ES module beside the locked packages: its imports resolve from where it lies.
+
+        The shared module `sections.mjs` lies there too.
+        """
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            for module in (script, CLIENTS / "sections.mjs"):
+                shutil.copy(module, folder)
+            return _run([str(self.node), str(Path(folder) / script.name)], env)
 
 
 def make(name: str) -> Environment:
