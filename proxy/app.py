@@ -1,9 +1,12 @@
 """The composition root: which policies stand in which order, and what they are made of."""
 
+import importlib
+import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import msgspec
 
@@ -33,6 +36,14 @@ from proxy.runtime import Runtime
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
+
+
+class MakeTransport(Protocol):
+    """What every implementation of the transport seam is made from."""
+
+    def __call__(self, tls: ssl.SSLContext, *, agent: str, proxies: Mapping[str, str]) -> Transport:
+        """A transport."""
+        ...
 
 
 class Keepers(msgspec.Struct, frozen=True):
@@ -162,8 +173,10 @@ def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failo
 
 def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
     tls = tls_context(config.transport.ca_file)
-    agent, proxies = f"lockgate/{VERSION}", proxies_in(environment)
-    return AiohttpTransport(tls, agent=agent, proxies=proxies)
+    if config.transport.client == "httpx":  # looked up by name: its library is not loaded where it is not used
+        make: MakeTransport = importlib.import_module("adapters.transport_httpx").HttpxTransport
+        return make(tls, agent=f"lockgate/{VERSION}", proxies=proxies_in(environment))
+    return AiohttpTransport(tls, agent=f"lockgate/{VERSION}", proxies=proxies_in(environment))
 
 
 def _no_guards(_call: Call) -> bytes:
