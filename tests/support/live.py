@@ -1,0 +1,103 @@
+"""The real thing for tests: a gateway process on a port the system chose, and the scripted upstream beside it."""
+
+import asyncio
+import contextlib
+import datetime
+import ssl
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from adapters.fake_server import FakeServer, serve
+
+_START = 30.0
+_STOP = 15.0
+
+
+class Gateway:
+    """A running gateway: its URL, its process and its state folder."""
+
+    def __init__(self, url: str, process: asyncio.subprocess.Process, state: Path) -> None:
+        self.url = url
+        self.openai = f"{url}/v1"
+        self.process = process
+        self.state = state
+
+
+@contextlib.asynccontextmanager
+async def gateway(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[Gateway]:
+    """`lockgate serve` with this configuration; port and state folder are set here."""
+    state = folder / "state"
+    server = {"port": 0, "state_dir": str(state), "drain_delay": "0s", "drain_timeout": "5s"}
+    full = {**config, "server": {**server, **config.get("server", {})}}
+    path = folder / "lockgate.yaml"
+    path.write_text(yaml.safe_dump(full))
+    command = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(path)]
+    with (folder / "gateway.err").open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=errors)
+    try:
+        yield Gateway(await _url(process, folder), process, state)
+    finally:
+        await _stop(process)
+
+
+@contextlib.asynccontextmanager
+async def upstream(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[FakeServer, str]]:
+    """The scripted provider on this loop, and the `base_url` that reaches it."""
+    server, port = await serve(tls=tls)
+    try:
+        yield server, f"http{'s' if tls else ''}://127.0.0.1:{port}/v1"
+    finally:
+        await server.aclose()
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """TLS for 127.0.0.1 with a certificate that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "self-signed.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+async def _url(process: asyncio.subprocess.Process, folder: Path) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(_START):
+        while line := await process.stdout.readline():
+            if line.startswith(b"listening on "):
+                return line.split()[2].decode()
+    raise RuntimeError((folder / "gateway.err").read_text(errors="replace"))
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(_STOP):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
