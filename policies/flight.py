@@ -53,6 +53,7 @@ class Flight:
     def start(self, reply: Awaitable[Reply]) -> None:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._fly(reply))
+        self._task.add_done_callback(_seen)
 
     def join(self) -> Seat:
         """Take a seat; whoever takes one leaves it."""
@@ -142,6 +143,12 @@ class Flight:
         while self._seats and max(seat.position for seat in self._seats) < self._dropped + len(self._items):
             self._taken.clear()
             await self._taken.wait()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """What ended the task is told through `head` and `items`; here it only counts as looked at."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _closed(reply: Reply, outcome: Outcome) -> None:

@@ -3,6 +3,8 @@
 Run `python tests/chaos/fault_cases.py > docs/fault-matrix.md` after a change; a test compares the two.
 """
 
+import sys
+
 import msgspec
 
 UP, REFUSED, UNTRUSTED, NO_HOST = "up", "refused", "untrusted", "nowhere"
@@ -163,4 +165,4 @@ def _cell(cell: Expected) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    sys.stdout.write(page())
