@@ -59,7 +59,8 @@ async def cpu_event(lab: Laboratory, sample: Sample) -> float:
 
 async def _cost(lab: Laboratory, sample: Sample) -> tuple[float, int, int]:
     server = lab.farm.get(sample.target)
-    async with ClosedLoop(server.url, sample.request, sample.concurrency) as load:
+    spread = lab.effort.warm if sample.request.stream else 0.0  # streams that beat as one are relayed in cheap batches
+    async with ClosedLoop(server.url, sample.request, sample.concurrency, spread) as load:
         tally = load.tally
         await asyncio.sleep(lab.effort.warm)
         began, calls, events = measure.cpu_ns(server.pid), tally.calls, tally.events

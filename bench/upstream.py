@@ -84,7 +84,7 @@ class Upstream(asyncio.Protocol):
         """Feed the parser, which calls back below."""
         self._parser.feed_data(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """Stop the stream, if one runs."""
         if self._timer:
             self._timer.cancel()
