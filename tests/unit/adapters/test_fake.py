@@ -384,7 +384,7 @@ USAGE = {"stream_options": {"include_usage": True}}
         ("crlf", {}, b"}\r\n\r\n"), ("cr", {}, b"}\r\rdata"), ("no-space", {}, b"data:{"), ("bom", {}, b"\xef\xbb\xbfdata"),
         ("comments", {}, b": ping\n\ndata"), ("ids", {}, b"id: 0\ndata"), ("retry", {}, b"retry: 1000\n"),
         ("event", {}, b"event: message\n"), ("ping-event", {}, b"event: ping\n\n"), ("empty-data", {}, b"data:\n\n"),
-        ("multiline", {}, b"data: {\ndata:  \"id\""), ("done-space", {}, b"data: [DONE] \n\n"), ("error-null", {}, b'"error":null'),
+        ("multiline", {}, b'data: {\ndata:  "id"'), ("done-space", {}, b"data: [DONE] \n\n"), ("error-null", {}, b'"error":null'),
         ("tool-calls-null", {}, b'"tool_calls":null'), ("delta-null", {}, b'"delta":null'), ("obfuscation", {}, b'"obfuscation"'),
         ("choices-null", USAGE, b'"choices":null'), ("usage-always", {}, b'"choices":[],"usage":{"'),
         ("usage-content", {}, b'"finish_reason":"stop"}],"usage":{"'), ("usage-each", {}, b'"one "},"logprobs":null,"finish_reason":null}],"usage":{"'),

@@ -128,7 +128,7 @@ async def drain(opened: Opened, into: list[bytes]) -> None:
 async def stands_still(what: Callable[[], int]) -> None:
     """Wait until a count has not moved for a tenth of a second."""
     before = -1
-    while before != what():  # noqa: ASYNC110  # the end of movement is no event
+    while before != what():  # the end of movement is no event
         before = what()
         await asyncio.sleep(0.1)
 
