@@ -272,7 +272,8 @@ class _Connection(asyncio.Protocol):
         self._killed = True
         if self._transport is not None:
             connection = self._transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOT_FIN)
+            if connection is not None:  # TLS gives its socket up before it says so
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOT_FIN)
             self._transport.abort()
 
 

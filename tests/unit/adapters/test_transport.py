@@ -552,13 +552,14 @@ async def test_closing_wakes_whoever_reads(transport: Transport, fake: FakeServe
 
 async def test_cancelling_while_a_large_body_is_sent_does_not_linger(transport: Transport) -> None:
     """The upstream reads nothing: what is still to be sent is given up."""
-    began = asyncio.Event()
+    began, gone = asyncio.Event(), asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         began.set()
+        await gone.wait()
         while await reader.read(2**20):
-            await asyncio.sleep(0.001)
+            pass
         raise ConnectionError
 
     async with peer(script) as upstream:
@@ -567,6 +568,7 @@ async def test_cancelling_while_a_large_body_is_sent_does_not_linger(transport: 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        gone.set()
         await asyncio.wait_for(upstream.ended.wait(), 1)
 
 
