@@ -97,7 +97,12 @@ def _install(environment: Environment, locks: Path) -> None:
     _must(
         [
             [sys.executable, "-m", "uv", "pip", *asked, "--compile-bytecode", "--python", str(environment.python)],
-            [str(environment.python), "-m", "pip", *asked],  # slower, and where only pip knows the mirror the one that works
+            [
+                str(environment.python),
+                "-m",
+                "pip",
+                *asked,
+            ],  # slower, and where only pip knows the mirror the one that works
         ]
     )
     if (locks / "package-lock.json").exists():

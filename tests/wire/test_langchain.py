@@ -1,8 +1,8 @@
 """LangChain's standard integration suite passes through the gateway."""
 
 import importlib.util
+import xml.etree.ElementTree as ET
 from pathlib import Path
-from xml.etree import ElementTree
 
 import environments
 import pytest
@@ -41,15 +41,15 @@ def results(client_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     env = {**client_env, "TIKTOKEN_CACHE_DIR": _tokenizer_files(), "LANGSMITH_TRACING": "false"}
     suite = environments.CLIENTS / "langchain_suite.py"
     langchain.run_python("-m", "pytest", *options, f"--junitxml={folder}/results.xml", str(suite), env=env)
-    cases = ElementTree.parse(folder / "results.xml").iter("testcase")
+    cases = ET.parse(folder / "results.xml").iter("testcase")
     return {f"{_class(case)}::{case.get('name')}": _ended(case) for case in cases}
 
 
-def _class(case: ElementTree.Element) -> str:
+def _class(case: ET.Element) -> str:
     return str(case.get("classname")).rpartition(".")[2]
 
 
-def _ended(case: ElementTree.Element) -> str:
+def _ended(case: ET.Element) -> str:
     skipped = case.find("skipped")
     return "passed" if skipped is None else str(skipped.get("message"))
 
@@ -67,7 +67,9 @@ def test_the_whole_suite_ran(results: dict[str, str]) -> None:
     assert len(passed) >= 80
 
 
-@pytest.mark.parametrize("group", ["TestChatCompletions", "TestResponses", "TestEmbeddings", "TestEmbeddingsOfText", "TestExactArguments"])
+@pytest.mark.parametrize(
+    "group", ["TestChatCompletions", "TestResponses", "TestEmbeddings", "TestEmbeddingsOfText", "TestExactArguments"]
+)
 def test_each_group_ran(results: dict[str, str], group: str) -> None:
     """Chat by both APIs, embeddings by tokens and by text, and exact tool arguments."""
     assert sum(ended == "passed" for name, ended in results.items() if name.startswith(f"{group}::")) >= 4

@@ -13,11 +13,12 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from langchain_tests.integration_tests import chat_models
-from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
+from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests, chat_models
 
-NEEDS_UNDERSTANDING = pytest.mark.xfail(reason="the arguments stand in the prompt, which a script does not understand", strict=True)
-NAME = "你好啊集团 \"and\" こんにちは"
+NEEDS_UNDERSTANDING = pytest.mark.xfail(
+    reason="the arguments stand in the prompt, which a script does not understand", strict=True
+)
+NAME = '你好啊集团 "and" こんにちは'
 
 
 class _Downloads:
@@ -107,7 +108,7 @@ class TestEmbeddingsOfText(TestEmbeddings):
 
 
 @tool
-def found_company(name: Literal["你好啊集团 \"and\" こんにちは"], seats: Literal[3]) -> str:
+def found_company(name: Literal['你好啊集团 "and" こんにちは'], seats: Literal[3]) -> str:
     """Found a company."""
     return f"{name} {seats}"
 

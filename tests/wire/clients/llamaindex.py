@@ -28,18 +28,27 @@ def _model(name: str, **options: Any) -> OpenAILike:
 
 def completion() -> Any:
     model = _model("gpt-4o")
-    return {"text": model.complete(GREETING).text, "streamed": "".join(part.delta or "" for part in model.stream_complete(GREETING))}
+    return {
+        "text": model.complete(GREETING).text,
+        "streamed": "".join(part.delta or "" for part in model.stream_complete(GREETING)),
+    }
 
 
 async def completion_async() -> Any:
     model = _model("gpt-4o")
     stream = await model.astream_complete(GREETING)
-    return {"text": (await model.acomplete(GREETING)).text, "streamed": "".join([part.delta or "" async for part in stream])}
+    return {
+        "text": (await model.acomplete(GREETING)).text,
+        "streamed": "".join([part.delta or "" async for part in stream]),
+    }
 
 
 def chat() -> Any:
     model = _model("gpt-4o", is_chat_model=True)
-    messages = [ChatMessage(role=MessageRole.SYSTEM, content="Repeat."), ChatMessage(role=MessageRole.USER, content=GREETING)]
+    messages = [
+        ChatMessage(role=MessageRole.SYSTEM, content="Repeat."),
+        ChatMessage(role=MessageRole.USER, content=GREETING),
+    ]
     return {
         "text": model.chat(messages).message.content,
         "streamed": "".join(part.delta or "" for part in model.stream_chat(messages)),
