@@ -8,8 +8,8 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && echo $$python && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# options of pytest, e.g. make test PYTEST="-k streams"
-PYTEST ?= -n 2
+# options of pytest, e.g. make test PYTEST="-k streams"; a file stays on one worker, so its client programs run once
+PYTEST ?= -n 2 --dist loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CLIENTS := tests/wire/envs
 

@@ -6,6 +6,7 @@ import pytest
 ROUTES = {
     "gpt-4o": {"deployments": [{"provider": "up", "model": "echo"}]},
     "gpt-4o-mini": {"deployments": [{"provider": "up", "model": "echo"}]},
+    "echo": {"deployments": [{"provider": "up", "model": "echo"}]},
     "tools": {"deployments": [{"provider": "up", "model": "tools"}]},
     "text-embedding-3-small": {"deployments": [{"provider": "up", "model": "echo+dims=64"}]},
     "omni-moderation-latest": {"deployments": [{"provider": "up", "model": "echo"}]},

@@ -61,7 +61,7 @@ class Environment(msgspec.Struct, frozen=True):
 
     def run_python(self, *arguments: str, env: Mapping[str, str]) -> str:
         """Run its Python with `clients/` importable; returns what the program printed, raises `ClientError`."""
-        return _run([str(self.python), *arguments], {"PYTHONPATH": str(CLIENTS), **env})
+        return run([str(self.python), *arguments], {"PYTHONPATH": str(CLIENTS), **env})
 
     def run_node(self, script: Path, env: Mapping[str, str]) -> str:
         """Run a copy of an ES module beside the locked packages: its imports resolve from where it lies.
@@ -71,7 +71,7 @@ class Environment(msgspec.Struct, frozen=True):
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             for module in (script, CLIENTS / "sections.mjs"):
                 shutil.copy(module, folder)
-            return _run([str(self.node), str(Path(folder) / script.name)], env)
+            return run([str(self.node), str(Path(folder) / script.name)], env)
 
 
 def make(name: str) -> Environment:
@@ -97,7 +97,12 @@ def _install(environment: Environment, locks: Path) -> None:
     _must(
         [
             [sys.executable, "-m", "uv", "pip", *asked, "--compile-bytecode", "--python", str(environment.python)],
-            [str(environment.python), "-m", "pip", *asked],  # slower, and where only pip knows the mirror the one that works
+            [
+                str(environment.python),
+                "-m",
+                "pip",
+                *asked,
+            ],  # slower, and where only pip knows the mirror the one that works
         ]
     )
     if (locks / "package-lock.json").exists():
@@ -118,7 +123,8 @@ def _must(ways: Sequence[Sequence[str]]) -> None:
     raise InstallError("\n".join(said))
 
 
-def _run(command: Sequence[str], env: Mapping[str, str]) -> str:
+def run(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run a client's command; returns what it printed, raises `ClientError`. OpenAI's variables come from `env` alone."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "PYTEST_", "PYTHON"))}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=_RUN_LIMIT, check=False, cwd=ROOT, env={**kept, **env}

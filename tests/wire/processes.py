@@ -1,5 +1,6 @@
 """The scripted upstream and the gateway before it, as real processes on ports that the system chose."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import msgspec
 import yaml
 
 HOST = "127.0.0.1"
+ROOT = Path(__file__).resolve().parents[2]
 _LISTENING = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
 _START_LIMIT = 30.0
 _STOP_LIMIT = 10.0
@@ -53,9 +55,23 @@ def gateway(folder: Path, upstream: Server, routes: Mapping[str, Any]) -> Iterat
 
 
 @contextmanager
-def _process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def default_gateway(folder: Path) -> Iterator[Server]:
+    """`lockgate serve` in an empty folder, with no configuration file and no provider's key."""
+    env = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
+    env |= {"LOCKGATE_PORT": "0", "OLLAMA_BASE_URL": f"http://{HOST}:1/v1", "PYTHONPATH": str(ROOT)}
+    with _process(["serve"], folder / "gateway.log", cwd=folder, env=env) as process:
+        yield _answering(process, "/health/ready", folder / "gateway.log")
+
+
+@contextmanager
+def _process(
+    arguments: list[str], log: Path, *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", "import sys; from proxy.cli import main; sys.exit(main())", *arguments]
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=cwd, env=env) as process,
+    ):
         try:
             yield process
         finally:

@@ -22,5 +22,7 @@ def report(sections: Mapping[str, Section]) -> None:
         for name, section in sections.items():
             future = pool.submit(_facts, section)
             failure = future.exception()
-            outcome[name] = {"failed": "".join(traceback.format_exception(failure))} if failure else {"facts": future.result()}
+            outcome[name] = (
+                {"failed": "".join(traceback.format_exception(failure))} if failure else {"facts": future.result()}
+            )
     print(json.dumps(outcome))

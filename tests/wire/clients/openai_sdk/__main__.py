@@ -1,16 +1,20 @@
-"""The official Python SDK, unchanged, against OPENAI_BASE_URL. The same program runs on its 2.x and its 3.x."""
+"""The official Python SDK, unchanged, against OPENAI_BASE_URL. The same program runs on its 2.x and its 3.x.
 
-from openai_sdk import chat, failures, others, responses, streams, tools
+Its arguments name the parts to run.
+"""
+
+import sys
 
 import sections
+from openai_sdk import chat, failures, others, responses, streams, tools
 
-sections.report(
-    {
-        **chat.SECTIONS,
-        **streams.SECTIONS,
-        **tools.SECTIONS,
-        **failures.SECTIONS,
-        **others.SECTIONS,
-        **responses.SECTIONS,
-    }
-)
+PARTS = {
+    "chat": chat.SECTIONS,
+    "failures": failures.SECTIONS,
+    "others": others.SECTIONS,
+    "responses": responses.SECTIONS,
+    "streams": streams.SECTIONS,
+    "tools": tools.SECTIONS,
+}
+
+sections.report({name: section for part in sys.argv[1:] for name, section in PARTS[part].items()})

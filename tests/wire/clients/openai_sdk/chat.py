@@ -31,7 +31,11 @@ def chat_n() -> Any:
 def chat_raw() -> Any:
     with OpenAI() as client:
         raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=HELLO)
-        return {"headers": dict(raw.headers), "request_id": raw.request_id, "text": raw.parse().choices[0].message.content}
+        return {
+            "headers": dict(raw.headers),
+            "request_id": raw.request_id,
+            "text": raw.parse().choices[0].message.content,
+        }
 
 
 async def chat_async() -> Any:

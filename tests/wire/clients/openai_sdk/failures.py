@@ -73,7 +73,10 @@ def broken_streams() -> Any:
     with ThreadPoolExecutor(max_workers=1) as pool:
         for fault in ("cut", "cut-reset", "cut-clean", "malformed", "error-mid"):
             into: list[str] = []
-            told[fault] = {"raised": _raised(pool.submit(read, f"fake/echo+chunks=4+every=30ms+fault={fault}+at=2", into)), "text": "".join(into)}
+            told[fault] = {
+                "raised": _raised(pool.submit(read, f"fake/echo+chunks=4+every=30ms+fault={fault}+at=2", into)),
+                "text": "".join(into),
+            }
     return told
 
 

@@ -16,7 +16,10 @@ def embeddings() -> Any:
         decoded = client.embeddings.create(model=MODEL, input=TEXTS)
         return {
             "default": [each.embedding for each in decoded.data],
-            "floats": [each.embedding for each in client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float").data],
+            "floats": [
+                each.embedding
+                for each in client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float").data
+            ],
             "direct": [each.embedding for each in upstream.embeddings.create(model="echo+dims=64", input=TEXTS).data],
             "indexes": [each.index for each in decoded.data],
             "usage": decoded.usage.to_dict(),
@@ -69,7 +72,9 @@ def completions() -> Any:
             "finish": whole.choices[0].finish_reason,
             "streamed": "".join(choice.text for chunk in chunks for choice in chunk.choices),
             "stream_objects": sorted({chunk.object for chunk in chunks}),
-            "stream_finishes": [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason],
+            "stream_finishes": [
+                choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason
+            ],
         }
 
 

@@ -10,7 +10,11 @@ from openai_sdk.chat import Person
 TOOL: Any = {
     "type": "function",
     "name": "get_weather",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string", "enum": ["東京"]}}, "required": ["city"]},
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["東京"]}},
+        "required": ["city"],
+    },
     "strict": False,
 }
 

@@ -30,7 +30,9 @@ def stream() -> Any:
 def stream_usage() -> Any:
     asked: Any = {"include_usage": True}
     with OpenAI() as client:
-        return _told(list(client.chat.completions.create(model="gpt-4o", messages=LONG, stream=True, stream_options=asked)))
+        return _told(
+            list(client.chat.completions.create(model="gpt-4o", messages=LONG, stream=True, stream_options=asked))
+        )
 
 
 def stream_n() -> Any:
@@ -41,35 +43,47 @@ def stream_n() -> Any:
 
 
 def stream_headers() -> Any:
-    with OpenAI() as client, client.chat.completions.with_streaming_response.create(
-        model="gpt-4o", messages=HELLO, stream=True
-    ) as raw:
+    with (
+        OpenAI() as client,
+        client.chat.completions.with_streaming_response.create(model="gpt-4o", messages=HELLO, stream=True) as raw,
+    ):
         return {"headers": dict(raw.headers), "lines": list(raw.iter_lines())}
 
 
 async def stream_async() -> Any:
     async with AsyncOpenAI() as client:
-        return _told([chunk async for chunk in await client.chat.completions.create(model="gpt-4o", messages=LONG, stream=True)])
+        return _told(
+            [chunk async for chunk in await client.chat.completions.create(model="gpt-4o", messages=LONG, stream=True)]
+        )
 
 
 def helper() -> Any:
     with OpenAI() as client, client.chat.completions.stream(model="gpt-4o", messages=LONG) as events:
         kinds = [event.type for event in events]
         final = events.get_final_completion()
-        return {"kinds": sorted(set(kinds)), "text": final.choices[0].message.content, "finish": final.choices[0].finish_reason}
+        return {
+            "kinds": sorted(set(kinds)),
+            "text": final.choices[0].message.content,
+            "finish": final.choices[0].finish_reason,
+        }
 
 
 async def helper_async() -> Any:
     async with AsyncOpenAI() as client, client.chat.completions.stream(model="gpt-4o", messages=LONG) as events:
         kinds = [event.type async for event in events]
         final = await events.get_final_completion()
-        return {"kinds": sorted(set(kinds)), "text": final.choices[0].message.content, "finish": final.choices[0].finish_reason}
+        return {
+            "kinds": sorted(set(kinds)),
+            "text": final.choices[0].message.content,
+            "finish": final.choices[0].finish_reason,
+        }
 
 
 def helper_parse() -> Any:
-    with OpenAI() as client, client.chat.completions.stream(
-        model="fake/json", messages=HELLO, response_format=Person
-    ) as events:
+    with (
+        OpenAI() as client,
+        client.chat.completions.stream(model="fake/json", messages=HELLO, response_format=Person) as events,
+    ):
         return events.get_final_completion().choices[0].message.parsed.model_dump()
 
 

@@ -14,7 +14,10 @@ WEATHER: Any = {
         "parameters": {
             "$schema": "http://json-schema.org/draft-07/schema#",
             "type": "object",
-            "properties": {"city": {"type": "string", "enum": ["東京 “Tokyo”"]}, "days": {"type": "integer", "minimum": 3}},
+            "properties": {
+                "city": {"type": "string", "enum": ["東京 “Tokyo”"]},
+                "days": {"type": "integer", "minimum": 3},
+            },
             "required": ["city", "days"],
             "additionalProperties": False,
         },
@@ -27,7 +30,12 @@ ASK: list[Any] = [{"role": "user", "content": "How is the weather in 東京?"}]
 
 def _call(message: Any) -> Any:
     (call,) = message.tool_calls
-    return {"id": call.id, "name": call.function.name, "arguments": json.loads(call.function.arguments), "type": call.type}
+    return {
+        "id": call.id,
+        "name": call.function.name,
+        "arguments": json.loads(call.function.arguments),
+        "type": call.type,
+    }
 
 
 def tools() -> Any:
@@ -55,7 +63,9 @@ def tools_stream() -> Any:
     with OpenAI() as client:
         parts: dict[int, dict[str, Any]] = {}
         finish = None
-        for chunk in client.chat.completions.create(model="fake/tools+calls=2", messages=ASK, tools=[WEATHER, NOTHING], stream=True):
+        for chunk in client.chat.completions.create(
+            model="fake/tools+calls=2", messages=ASK, tools=[WEATHER, NOTHING], stream=True
+        ):
             for delta in chunk.choices[0].delta.tool_calls or []:
                 part = parts.setdefault(delta.index, {"ids": [], "names": [], "arguments": ""})
                 part["ids"] += [delta.id] if delta.id else []
@@ -75,7 +85,10 @@ def tools_helper() -> Any:
 async def tools_async() -> Any:
     async with AsyncOpenAI() as client:
         answer = await client.chat.completions.create(
-            model="tools", messages=ASK, tools=[NOTHING, WEATHER], tool_choice={"type": "function", "function": {"name": "get_weather"}}
+            model="tools",
+            messages=ASK,
+            tools=[NOTHING, WEATHER],
+            tool_choice={"type": "function", "function": {"name": "get_weather"}},
         )
         return _call(answer.choices[0].message)
 
