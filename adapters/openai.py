@@ -16,6 +16,7 @@ from proxy.chunks import ChatShape, ChunkReader, Reader, StreamFault, TextShape
 from proxy.deployments import Deployment
 from proxy.endpoints import Endpoint
 from proxy.errors import BadRequest, UpstreamError, UpstreamTimeout
+from proxy.limits import Limit
 from proxy.reply import Reply
 from proxy.response_events import ResponseReader
 from proxy.sse import EventTooLarge
@@ -116,7 +117,7 @@ class OpenAIProvider:
         request = self._request(call, deployment, total=None, ask_usage=ask_usage)
         opened: Opened | None = None
         try:
-            async with asyncio.timeout(_bounded(deployment.timeouts.first_content, call)):
+            with Limit(_bounded(deployment.timeouts.first_content, call)):
                 opened = await self._transport.stream(request)
                 await self._check_head(opened)
                 relay = Relay(opened, _reader(call, deployment), call.record, idle=deployment.timeouts.idle)

@@ -1,12 +1,12 @@
 """One upstream stream on its way to a client: committed at its first content, checked to its end."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from adapters.transport import Opened, TransportError
 from proxy.call import Outcome, Record
 from proxy.chunks import Reader, StreamFault
 from proxy.errors import UpstreamInterrupted
+from proxy.limits import IdleLimit, Limit
 from proxy.response_events import ResponseReader
 from proxy.sse import EventTooLarge, Framer
 
@@ -38,18 +38,21 @@ class Relay:
 
     async def items(self) -> AsyncIterator[bytes]:
         """The stream's items. Raises UpstreamInterrupted once what came before the failure has been handed over."""
-        failure: UpstreamInterrupted | None = None
-        loop = asyncio.get_running_loop()
-        while True:
-            pending, self._pending = self._pending, []
-            self._record.events += len(pending)
-            for item in pending:
-                yield item
-            if failure is not None:
-                raise failure
-            if self._ended:
-                return
-            failure = await self._more(loop.time() + self._idle)
+        idle = IdleLimit(self._idle)
+        record, failure = self._record, None
+        try:
+            while True:
+                pending, self._pending = self._pending, []
+                record.events += len(pending)
+                for item in pending:
+                    yield item
+                if failure is not None:
+                    raise failure
+                if self._ended:
+                    return
+                failure = await self._more(idle)
+        finally:
+            idle.stop()
 
     async def release(self, _outcome: Outcome) -> None:
         """Let the connection go: for reuse after a good end, else at once."""
@@ -57,7 +60,7 @@ class Relay:
             self._record.usage = self._reader.usage
         try:
             if self._reader.complete:
-                async with asyncio.timeout(_DRAIN):
+                with Limit(_DRAIN):
                     while await self._opened.read():
                         pass
         except (TimeoutError, TransportError):
@@ -65,9 +68,9 @@ class Relay:
         finally:
             self._opened.close()
 
-    async def _more(self, until: float) -> UpstreamInterrupted | None:
+    async def _more(self, idle: IdleLimit) -> UpstreamInterrupted | None:
         try:
-            async with asyncio.timeout_at(until):
+            with idle:
                 while not (self._pending or self._ended):
                     await self._pull()
         except StreamFault as fault:
@@ -87,13 +90,14 @@ class Relay:
         else:
             events = self._framer.flush()
             self._ended = True
+        reader = self._reader
         for name, data in events:
-            self._pending += self._reader.take(name, data)
-            if self._reader.complete:
+            self._pending += reader.take(name, data)
+            if reader.complete:
                 self._ended = True
                 return
         if self._ended:
-            self._pending += self._reader.end()
+            self._pending += reader.end()
 
     def _interrupted(self, message: str, kind: str) -> UpstreamInterrupted:
         failure = UpstreamInterrupted(message, kind=kind)

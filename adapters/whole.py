@@ -5,12 +5,12 @@ import struct
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from adapters.upstream_errors import bad_answer
 from proxy.call import Call, Usage
 from proxy.endpoints import CHAT, EMBEDDINGS
-from proxy.usage import read_usage
+from proxy.usage import parse_usage
 
 
 class _View(msgspec.Struct):
@@ -18,7 +18,7 @@ class _View(msgspec.Struct):
     data: Raw = Raw()
     results: Raw = Raw()
     output: Raw = Raw()
-    usage: Any = UNSET
+    usage: Raw = Raw()
     error: Any = None
 
 
@@ -44,7 +44,7 @@ def check_whole(body: bytes, status: int, call: Call) -> tuple[bytes, Usage | No
         if answer == b"[]":
             raise bad_answer(status, "no_answer")
         body = _as_asked(body, answer, call)
-    return body, read_usage(view.usage)
+    return body, parse_usage(view.usage)
 
 
 def _repair_tools(body: bytes) -> bytes:

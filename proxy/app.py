@@ -29,8 +29,6 @@ from proxy.config import Config
 from proxy.cors import Cors
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
-from proxy.paths import unknown_path
-from proxy.reply import Reply
 from proxy.router import Router
 from proxy.runtime import Runtime
 from proxy.version import VERSION
@@ -95,7 +93,6 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
     handlers["models"] = chain([each for _, each in before], ModelList(router, int(time.time())))
-    handlers["nowhere"] = chain([each for _, each in before], _nowhere)
     runtime = Runtime(
         handlers=handlers,
         router=router,
@@ -181,7 +178,3 @@ def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
 
 def _no_guards(_call: Call) -> bytes:
     return b""
-
-
-async def _nowhere(_call: Call, /) -> Reply:
-    raise unknown_path("this path")

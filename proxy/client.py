@@ -7,6 +7,7 @@ from litestar.types import HTTPRequestEvent, Receive, Send
 
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
+from proxy.limits import Limit
 from proxy.sse import KEEP_ALIVE
 
 Headers = list[tuple[bytes, bytes]]
@@ -14,6 +15,8 @@ Headers = list[tuple[bytes, bytes]]
 _BODY_IDLE = 30.0
 """Seconds a client may pause while it sends its body."""
 _BETWEEN_KEEP_ALIVES = 15.0
+_PRESENCE = 0.02
+"""Seconds before a client's presence is watched: most answers are quicker, and a watcher is a task of its own."""
 _NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
@@ -25,15 +28,17 @@ class ClientGone(asyncio.CancelledError):
 class Client:
     """One client over one pair of ASGI callables. Must be made in the task that handles the call.
 
-    Once the body is read, the client's leaving cancels that task; so does `cut`. `absorb` takes such a cancellation
-    back, after which the task may clean up in peace.
+    Once the body is read, the client's leaving cancels that task, 20 ms later at the most; so does `cut`. `absorb`
+    takes such a cancellation back, after which the task may clean up in peace.
     """
 
     __slots__ = (
+        "_early",
         "_finished",
         "_keeper",
         "_loop",
         "_receive",
+        "_record",
         "_send",
         "_task",
         "_timer",
@@ -53,6 +58,8 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._finished = False
+        self._early = 0.0
+        self._record: Record | None = None
         self.extra: Headers = []
         self.gone = False
         self.was_cut = False
@@ -64,20 +71,18 @@ class Client:
         body = message["body"]
         if message["more_body"]:
             parts = bytearray(body)
-            while message["more_body"]:
-                if len(parts) > limit:
-                    break
+            while message["more_body"] and len(parts) <= limit:
                 message = await self._next()
                 parts += message["body"]
             body = bytes(parts)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-        self._watcher = self._loop.create_task(self._watch())
+        self._timer = self._loop.call_later(_PRESENCE, self._wait_longer)
         return body
 
     async def _next(self) -> HTTPRequestEvent:
         try:
-            async with asyncio.timeout(_BODY_IDLE):
+            with Limit(_BODY_IDLE):
                 message = await self._receive()
         except TimeoutError:
             raise BodyTimeout("The body did not arrive in time.") from None
@@ -86,7 +91,21 @@ class Client:
             raise ClientGone
         return message
 
-    async def _watch(self) -> None:
+    def keep_alive(self, after: float, record: Record) -> None:
+        """After so many seconds of silence send a stream's head, and comments from then on."""
+        self._early, self._record = after, record
+
+    def _wait_longer(self) -> None:
+        """The answer is not there yet: watch the client, and keep a stream's connection alive."""
+        self._watch()
+        if self._record is not None and self._record.stream:
+            self._timer = self._loop.call_later(max(0.0, self._early - _PRESENCE), self._begin_keeping)
+
+    def _watch(self) -> None:
+        if self._watcher is None and not self._finished:
+            self._watcher = self._loop.create_task(self._until_gone())
+
+    async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not self._finished:
@@ -118,16 +137,12 @@ class Client:
         if self._watcher is not None and not self._watcher.done():
             self._watcher.cancel()
 
-    def keep_alive(self, after: float, record: Record, headers: Headers) -> None:
-        """After so many seconds of silence send a stream's head with these headers, and comments from then on."""
-        self._timer = self._loop.call_later(after, self._begin_keeping, record, headers)
+    def _begin_keeping(self) -> None:
+        self._keeper = self._loop.create_task(self._keep())
 
-    def _begin_keeping(self, record: Record, headers: Headers) -> None:
-        if record.stream:
-            self._keeper = self._loop.create_task(self._keep(headers))
-
-    async def _keep(self, headers: Headers) -> None:
-        await self.start(200, [*headers, *self.extra], EVENT_STREAM)
+    async def _keep(self) -> None:
+        request_id = self._record.id.encode() if self._record is not None else b""
+        await self.start(200, [(b"x-request-id", request_id), *self.extra])
         while True:
             await self.event(KEEP_ALIVE)
             await asyncio.sleep(_BETWEEN_KEEP_ALIVES)
@@ -139,30 +154,20 @@ class Client:
         if self._keeper is not None:
             self._keeper.cancel()
 
-    async def whole(self, status: int, headers: Headers, body: bytes, content_type: bytes) -> None:
-        """Send one body."""
-        length = str(len(body)).encode()
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send one JSON body."""
         self.started = True
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(b"content-type", content_type), (b"content-length", length), *headers],
-            }
-        )
+        headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self._finished = True  # a client that closes once it has the answer has not left early
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def start(self, status: int, headers: Headers, content_type: bytes) -> None:
+    async def start(self, status: int, headers: Headers) -> None:
         """Begin a stream."""
         self.started = True
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(b"content-type", content_type), *_NO_CACHE, *headers],
-            }
-        )
+        self._watch()
+        headers += ((b"content-type", EVENT_STREAM), *_NO_CACHE)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def event(self, item: bytes) -> None:
         """Send one item of a stream; waits while the client reads slowly."""

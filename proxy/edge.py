@@ -4,23 +4,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from litestar.types import HTTPScope, Receive, Send
 
 from proxy.call import Call, Outcome, Record
-from proxy.client import EVENT_STREAM, Client
+from proxy.client import Client, Headers
 from proxy.endpoints import Endpoint
 from proxy.errors import GatewayError, GuardBlocked, InternalError, Overloaded, UpstreamInterrupted, WrongMethod
 from proxy.ids import new_id
-from proxy.paths import Target, find_target
+from proxy.paths import Target
 from proxy.reply import Reply
 from proxy.runtime import Runtime
 from proxy.sse import frame
 
 logger = logging.getLogger("lockgate")
 
-_JSON = b"application/json"
 _HEADERS = frozenset(
     {
         b"authorization",
@@ -51,9 +49,8 @@ class Edge:
         self.runtime = runtime
         self.clients: set[Client] = set()
 
-    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Handle one request. Never raises, but for a cancellation that is not the client's doing."""
-        target = find_target(scope["raw_path"])
+    async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
         client = Client(receive, send, asyncio.get_running_loop())
         call = _call(scope, target, client)
         runtime = self.runtime
@@ -84,7 +81,7 @@ class Edge:
                     f"Not allowed to {method} on this path. Try {' or '.join(target.methods)}.",
                     headers={"allow": ", ".join(target.methods)},
                 )
-            client.keep_alive(runtime.early_headers, call.record, [(b"x-request-id", call.id.encode())])
+            client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
             client.hold()
             await _send(reply, call, client)
@@ -129,10 +126,10 @@ async def _send(reply: Reply, call: Call, client: Client) -> None:
     """Send the whole reply. An error before the first byte is raised; a broken stream ends with an error event."""
     if not reply.streaming:
         body = b"".join([item async for item in reply.items])
-        await client.whole(reply.status, _head(reply.headers, call, client), body, _JSON)
+        await client.whole(reply.status, _head(reply.headers, call, client), body)
         return
     if not client.started:
-        await client.start(reply.status, _head(reply.headers, call, client), EVENT_STREAM)
+        await client.start(reply.status, _head(reply.headers, call, client))
     async for item in reply.items:
         await client.event(item)
     await client.end()
@@ -146,7 +143,7 @@ async def _fail(error: GatewayError, reply: Reply | None, call: Call, client: Cl
             await client.end()
         else:
             headers = _head({**error.headers, **(reply.headers if reply is not None else {})}, call, client)
-            await client.whole(error.http_status, headers, error.body(), _JSON)
+            await client.whole(error.http_status, headers, error.body())
     except asyncio.CancelledError:
         client.absorb()
         if not (client.gone or client.was_cut):
@@ -188,29 +185,32 @@ def error_event(error: GatewayError, endpoint: Endpoint) -> bytes:
     return frame(error.event_body(sequence), b"error")
 
 
-def _head(extra: Mapping[str, str], call: Call, client: Client) -> list[tuple[bytes, bytes]]:
+def _head(extra: Mapping[str, str], call: Call, client: Client) -> Headers:
     """Every answer's headers (CONTRACT §7)."""
     record = call.record
     elapsed = time.time() - record.started
-    facts: dict[str, Any] = {
-        "x-request-id": call.id,
-        "openai-version": "2020-10-01",
-        "openai-processing-ms": str(max(0, int(elapsed * 1000))),
-        "x-lockgate-overhead-ms": f"{max(0.0, elapsed - record.upstream) * 1000:.2f}",
-    }
-    if record.attempts:
-        facts["x-lockgate-provider"] = record.provider
-        facts["x-lockgate-model"] = record.upstream_model
-        facts["x-lockgate-attempts"] = str(len(record.attempts))
-        facts["x-lockgate-fallbacks"] = str(record.fallbacks)
+    head: Headers = [
+        (b"x-request-id", call.id.encode()),
+        (b"openai-version", b"2020-10-01"),
+        (b"openai-processing-ms", b"%d" % max(0.0, elapsed * 1000)),
+        (b"x-lockgate-overhead-ms", b"%.2f" % max(0.0, (elapsed - record.upstream) * 1000)),
+    ]
+    if record.provider:
+        head += (
+            (b"x-lockgate-provider", _clean(record.provider)),
+            (b"x-lockgate-model", _clean(record.upstream_model)),
+            (b"x-lockgate-attempts", b"%d" % len(record.attempts)),
+            (b"x-lockgate-fallbacks", b"%d" % record.fallbacks),
+        )
     if record.cache:
-        facts["x-lockgate-cache"] = record.cache
-    facts.update(extra)
-    out = [(name.encode("latin-1"), _clean(value)) for name, value in facts.items()]
-    out.extend(client.extra)
-    return out
+        head.append((b"x-lockgate-cache", _clean(record.cache)))
+    if extra:
+        head += [(name.encode("latin-1"), _clean(value)) for name, value in extra.items()]
+    head += client.extra
+    return head
 
 
 def _clean(value: str) -> bytes:
     """A header value without bytes that could end it."""
-    return value.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
+    raw = value.encode("latin-1", "replace")
+    return raw if value.isprintable() else bytes(max(byte, ord(" ")) for byte in raw)

@@ -8,7 +8,6 @@ from proxy.endpoints import BY_PATH, Endpoint
 from proxy.errors import UnknownPath
 
 MODELS = Endpoint("models", "/models", (), "data")
-NOWHERE = Endpoint("nowhere", "", (), "")
 
 _AZURE = "/openai/deployments/"
 
@@ -30,11 +29,10 @@ _KNOWN = {
     "/models": Target(MODELS, ("GET", "HEAD")),
     "/openai/v1/models": Target(MODELS, ("GET", "HEAD")),
 }
-_ANYWHERE = Target(NOWHERE, ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def find_target(raw_path: bytes) -> Target:
-    """What a path, percent-encoded as it was sent, asks for. Doubled and trailing slashes do not matter; a model's
+def find_target(raw_path: bytes) -> Target | None:
+    """What a path, percent-encoded as it was sent, asks for; None when it is none of OpenAI's. Doubled and trailing slashes do not matter; a model's
     name may hold any character."""
     raw = raw_path.decode("latin-1")
     target = _KNOWN.get(raw)
@@ -48,7 +46,7 @@ def find_target(raw_path: bytes) -> Target:
     for prefix in ("/v1/models/", "/models/", "/openai/v1/models/"):
         if path.startswith(prefix):
             return Target(MODELS, ("GET", "HEAD"), path[len(prefix) :])
-    return _azure(path) or _ANYWHERE
+    return _azure(path)
 
 
 def _azure(path: str) -> Target | None:
@@ -65,10 +63,3 @@ def _azure(path: str) -> Target | None:
 def unknown_path(path: str) -> UnknownPath:
     """The error for a path at which nothing is served."""
     return UnknownPath(f"Invalid URL: nothing is served at {path[:200]}.")
-
-
-EDGE_PATHS = [path for path in _KNOWN if not path.endswith("/models") and not path.startswith("/openai/")]
-"""The paths that the edge serves as they stand."""
-
-EDGE_MOUNTS = ["/v1/models", "/models", "/openai"]
-"""The paths below which the edge serves everything."""

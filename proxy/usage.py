@@ -1,6 +1,52 @@
 """Token counts as providers send them, in either of OpenAI's two namings."""
 
+import msgspec
+
 from proxy.call import Usage
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class _View(msgspec.Struct):
+    """What OpenAI sends. Whatever does not fit it is read leniently, at several times the cost."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_decode = msgspec.json.Decoder(_View).decode
+
+
+def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
+    """Read a `usage` member; None for one that is no object. `raw` is valid JSON or empty."""
+    try:
+        view = _decode(raw)
+    except msgspec.ValidationError:
+        return read_usage(msgspec.json.decode(raw))
+    except msgspec.DecodeError:
+        return None
+    if view.prompt_tokens < 0 or view.completion_tokens < 0:
+        return read_usage(msgspec.json.decode(raw))
+    prompt, completion = view.prompt_tokens_details, view.completion_tokens_details
+    return Usage(
+        view.prompt_tokens,
+        view.completion_tokens,
+        cached=prompt.cached_tokens if prompt else 0,
+        cache_write=prompt.cache_write_tokens if prompt else 0,
+        reasoning=completion.reasoning_tokens if completion else 0,
+        audio=(prompt.audio_tokens if prompt else 0) + (completion.audio_tokens if completion else 0),
+    )
 
 
 def read_usage(value: object) -> Usage | None:

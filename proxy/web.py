@@ -4,41 +4,43 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
-from litestar import Litestar, Request, Response, asgi, get
+from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
 from proxy.docs import docs_handlers
 from proxy.edge import Edge
 from proxy.errors import BadRequest, GatewayError, InternalError, WrongMethod
 from proxy.health import Health
 from proxy.ids import new_id
-from proxy.paths import EDGE_MOUNTS, EDGE_PATHS, unknown_path
+from proxy.paths import find_target, unknown_path
 from proxy.version import VERSION
 
 _SERVER_ERROR = 500
 
 
-def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
-    """The application. `handlers` are the operator's routes."""
-    return Litestar(
-        route_handlers=[*_edge_handlers(edge), *_health_handlers(health), *docs_handlers(VERSION), *handlers],
+def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
+    """The application: the OpenAI paths are the edge's, all others Litestar's. `handlers` are the operator's routes.
+
+    The edge stands before Litestar and not inside it: its wrappers cost a tenth of a call and a frame an event
+    (docs/decisions/0001-edge-before-litestar.md).
+    """
+    web = Litestar(
+        route_handlers=[*_health_handlers(health), *docs_handlers(VERSION), *handlers],
         exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
 
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        target = find_target(scope["raw_path"])  # the server speaks no protocol but HTTP
+        if target is None:
+            await web(scope, receive, send)
+        else:
+            await edge(target, cast("HTTPScope", scope), receive, send)
 
-def _edge_handlers(edge: Edge) -> list[ASGIRouteHandler]:
-    async def openai(scope: Scope, receive: Receive, send: Send) -> None:
-        await edge(cast("HTTPScope", scope), receive, send)
-
-    return [
-        asgi(EDGE_PATHS, copy_scope=False)(openai),
-        *(asgi(path, is_mount=True, copy_scope=False)(openai) for path in EDGE_MOUNTS),
-    ]
+    return app
 
 
 def _health_handlers(health: Health) -> list[ControllerRouterHandler]:
