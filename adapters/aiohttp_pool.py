@@ -30,7 +30,10 @@ class UpstreamProtocol(ResponseHandler):
 
     def expire(self) -> None:
         """Fail whoever waits for the answer: its total time is over."""
-        error = aiohttp.SocketTimeoutError("total")
+        self.fail(aiohttp.SocketTimeoutError("total"))
+
+    def fail(self, error: aiohttp.ClientError) -> None:
+        """Wake whoever waits for this answer with an error."""
         self.set_exception(error)
         if self._payload is not None:
             self._payload.set_exception(error)
@@ -51,6 +54,12 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, tls: ssl.SSLContext, limit: int, keep_alive: float) -> None:
         super().__init__(ssl=tls, limit=limit, keepalive_timeout=keep_alive, ttl_dns_cache=_RESOLVED)
         self._factory: functools.partial[Any] = functools.partial(UpstreamProtocol, loop=self._loop)
+
+    def give_up(self) -> None:
+        """Fail every exchange that is under way: closing alone would leave its reader waiting."""
+        for protocol in list(self._acquired):
+            if isinstance(protocol, UpstreamProtocol):
+                protocol.fail(aiohttp.ClientConnectionError("the transport is closed"))
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         return None if traces is NEW else await super()._get(key, traces)

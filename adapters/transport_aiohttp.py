@@ -81,8 +81,9 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close every connection."""
         if self._connector is not None:
-            await self._connector.close(abort_ssl=True)
-            self._connector = None
+            connector, self._connector = self._connector, None
+            connector.give_up()
+            await connector.close(abort_ssl=True)
 
     async def _open(self, request: Request) -> "_Opened":
         target = self._targets.get(request.url) or self._target(request.url)

@@ -14,6 +14,8 @@ import httpx
 from adapters.network import decoder_for, proxy_for
 from adapters.transport import Answer, Fault, Opened, Request, TransportError
 
+_IDLE = 20
+"""Idle connections kept: httpcore looks at every one for each request, so many of them cost more than they save."""
 _CUT = ("peer closed connection", "Server disconnected")
 
 
@@ -92,7 +94,7 @@ class _Pool(httpx.AsyncHTTPTransport):
             ssl_context=tls,
             proxy=httpcore.Proxy(str(via.url), auth=via.raw_auth, ssl_context=via.ssl_context) if via else None,
             max_connections=limit or None,
-            max_keepalive_connections=None if reuse else 0,
+            max_keepalive_connections=_IDLE if reuse else 0,
             keepalive_expiry=keep_alive,
             network_backend=_Backend(),
         )

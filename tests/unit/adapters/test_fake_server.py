@@ -146,7 +146,8 @@ async def test_a_killed_provider_refuses_and_comes_back(fake: tuple[FakeServer, 
 
 MESSAGES: Any = [{"role": "user", "content": "one two three"}]
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
+STRICT = {**SCHEMA, "additionalProperties": False}
+TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": STRICT, "strict": True}}
 
 
 async def test_the_sdk_chats(sdk: openai.AsyncOpenAI) -> None:

@@ -550,6 +550,19 @@ async def test_closing_wakes_whoever_reads(transport: Transport, fake: FakeServe
     assert isinstance(reading.exception(), TransportError)
 
 
+async def test_closing_the_transport_ends_what_is_under_way(transport: Transport, fake: FakeServer) -> None:
+    """Neither a reader nor one who waits for a head is left hanging."""
+    opened = await transport.stream(chat(fake, "echo+fault=stall-body", stream=True))
+    reading = asyncio.ensure_future(opened.read())
+    waiting = asyncio.ensure_future(transport.send(chat(fake, "echo+fault=stall")))
+    await until(lambda: fake.stats.active == 2)
+    await transport.aclose()
+    done, _ = await asyncio.wait([reading, waiting], timeout=2)
+    assert len(done) == 2
+    assert all(isinstance(task.exception(), TransportError) for task in done)
+    await until(lambda: fake.stats.open == 0)
+
+
 async def test_cancelling_while_a_large_body_is_sent_does_not_linger(transport: Transport) -> None:
     """The upstream reads nothing: what is still to be sent is given up."""
     began, gone = asyncio.Event(), asyncio.Event()
