@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
-import os
 import platform
 import socket
 import subprocess
@@ -105,7 +104,7 @@ async def phase(live: Gateway, calls: int, clients: int, seed: int) -> Tally:
                 nonce = f"nonce {seed} {number} {random.getrandbits(64):x} end"
                 began = time.monotonic()
                 try:
-                    await call(session, live.openai, nonce, stream=number % 2 == 0, route=number % 3, tally=tally)
+                    await call(session, live.openai, nonce, number, tally)
                 except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                     tally.violations.append(f"{nonce}: {type(error).__name__}: {error}")
                 tally.seconds.append(time.monotonic() - began)
@@ -114,8 +113,9 @@ async def phase(live: Gateway, calls: int, clients: int, seed: int) -> Tally:
     return tally
 
 
-async def call(session: aiohttp.ClientSession, url: str, nonce: str, *, stream: bool, route: int, tally: Tally) -> None:
-    """One call, judged."""
+async def call(session: aiohttp.ClientSession, url: str, nonce: str, number: int, tally: Tally) -> None:
+    """One call, judged; every other is a stream, and the routes take turns."""
+    stream, route = number % 2 == 0, number % 3
     body = {"model": f"route-{route}", "stream": stream, "messages": [{"role": "user", "content": nonce}]}
     async with session.post(f"{url}/chat/completions", json=body) as answer:
         attempts = int(answer.headers.get("x-lockgate-attempts", "0"))
@@ -202,7 +202,7 @@ async def answering(ports: list[int]) -> None:
 
 def files_of(live: Gateway) -> int:
     """Open files of the gateway, sockets included."""
-    return len(os.listdir(f"/proc/{live.process.pid}/fd"))
+    return len(list(Path(f"/proc/{live.process.pid}/fd").iterdir()))
 
 
 async def both(calls: int, clients: int, seed: int) -> list[dict[str, Any]]:
