@@ -39,18 +39,22 @@ class Relay:
     async def items(self) -> AsyncIterator[bytes]:
         """The stream's items. Raises UpstreamInterrupted once what came before the failure has been handed over."""
         idle = IdleLimit(self._idle)
-        record, failure = self._record, None
+        failure: UpstreamInterrupted | None = None
         try:
             while True:
                 pending, self._pending = self._pending, []
-                record.events += len(pending)
+                self._record.events += len(pending)
                 for item in pending:
                     yield item
                 if failure is not None:
                     raise failure
                 if self._ended:
                     return
-                failure = await self._more(idle)
+                try:
+                    with idle:
+                        await self._pull()
+                except (StreamFault, TransportError, EventTooLarge, TimeoutError) as error:
+                    failure = self._interrupted(error)
         finally:
             idle.stop()
 
@@ -68,21 +72,6 @@ class Relay:
         finally:
             self._opened.close()
 
-    async def _more(self, idle: IdleLimit) -> UpstreamInterrupted | None:
-        try:
-            with idle:
-                while not (self._pending or self._ended):
-                    await self._pull()
-        except StreamFault as fault:
-            return self._interrupted(f"The provider's stream broke: {fault.message}.", fault.kind)
-        except TransportError as error:
-            return self._interrupted("The provider's stream broke: the connection failed.", error.fault)
-        except EventTooLarge:
-            return self._interrupted("The provider's stream broke: an event is too large.", "too_large")
-        except TimeoutError:
-            return self._interrupted("The provider's stream broke: it went silent.", "idle")
-        return None
-
     async def _pull(self) -> None:
         chunk = await self._opened.read()
         if chunk:
@@ -99,8 +88,20 @@ class Relay:
         if self._ended:
             self._pending += reader.end()
 
-    def _interrupted(self, message: str, kind: str) -> UpstreamInterrupted:
-        failure = UpstreamInterrupted(message, kind=kind)
+    def _interrupted(self, error: Exception) -> UpstreamInterrupted:
+        what, kind = _told(error)
+        failure = UpstreamInterrupted(f"The provider's stream broke: {what}.", kind=kind)
         if isinstance(self._reader, ResponseReader):
             failure.sequence = self._reader.sequence
         return failure
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """What the client is told of a broken stream, and the label in the record."""
+    if isinstance(error, StreamFault):
+        return error.message, error.kind
+    if isinstance(error, TransportError):
+        return "the connection failed", error.fault
+    if isinstance(error, EventTooLarge):
+        return "an event is too large", "too_large"
+    return "it went silent", "idle"
