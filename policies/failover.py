@@ -17,7 +17,6 @@ from proxy.errors import (
     UpstreamInterrupted,
     UpstreamLimited,
     UpstreamRefused,
-    retry_headers,
 )
 from proxy.reply import Reply
 from proxy.values import Duration
@@ -240,8 +239,6 @@ class Failover:
         curable = [error for error in failures if error.fate == "again"]
         error = (curable or failures)[-1]
         error.headers["x-should-retry"] = "false"
-        if isinstance(error, UpstreamLimited):
-            error.headers.update(retry_headers(error.retry_after or 1.0))
         return error
 
 

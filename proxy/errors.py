@@ -307,6 +307,7 @@ class UpstreamLimited(UpstreamError):
         kind = "quota" if exhausted else "limited"
         super().__init__(message, kind=kind, upstream_status=429, retry_after=retry_after)
         self.exhausted = exhausted
+        self.headers.update({"x-should-retry": "false"} if exhausted else retry_headers(retry_after or 1.0))
 
 
 class UpstreamUnavailable(UpstreamError):

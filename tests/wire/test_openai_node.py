@@ -80,7 +80,7 @@ def test_structured_outputs_parse(facts: Facts) -> None:
         ("html", "InternalServerError", 502, "upstream_unavailable"),
     ],
 )
-def test_an_error_is_raised_as_its_class(  # noqa: PLR0913 - one column each
+def test_an_error_is_raised_as_its_class(
     facts: Facts, section: str, case: str, kind: str, status: int, code: str | None
 ) -> None:
     """Before the first content every failure is a status, a class and four members."""
