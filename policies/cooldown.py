@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from proxy.errors import UpstreamDenied, UpstreamError, UpstreamLimited
-from proxy.values import Duration
+from proxy.values import Duration, duration
 
 Standing = Literal["open", "probe", "cooling"]
 
@@ -22,13 +22,13 @@ class CooldownConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     least `failure_share` of the answers of the last `window`, and at least `minimum` of them, were failures.
     """
 
-    limited: Duration = Duration(5)
-    denied: Duration = Duration(60)
-    failing: Duration = Duration(30)
+    limited: Duration = duration("5s")
+    denied: Duration = duration("60s")
+    failing: Duration = duration("30s")
     failure_share: float = 0.5
     minimum: int = 5
-    window: Duration = Duration(60)
-    longest: Duration = Duration(3600)
+    window: Duration = duration("60s")
+    longest: Duration = duration("3600s")
 
 
 class Health(msgspec.Struct):

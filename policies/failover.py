@@ -19,7 +19,7 @@ from proxy.errors import (
     UpstreamRefused,
 )
 from proxy.reply import Reply
-from proxy.values import Duration
+from proxy.values import Duration, duration
 
 _CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length", "max_tokens_exceeded"})
 _CONTENT = frozenset(
@@ -38,11 +38,11 @@ class FailoverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     tries: int = 2
     max_attempts: int = 6
-    deadline: Duration = Duration(590)
-    backoff: Duration = Duration(0.5)
-    backoff_cap: Duration = Duration(8)
-    patience: Duration = Duration(8)
-    cooldown: CooldownConfig = CooldownConfig()
+    deadline: Duration = duration("590s")
+    backoff: Duration = duration("500ms")
+    backoff_cap: Duration = duration("8s")
+    patience: Duration = duration("8s")
+    cooldown: CooldownConfig = msgspec.field(default_factory=CooldownConfig)
 
 
 class _Candidate(msgspec.Struct, frozen=True):

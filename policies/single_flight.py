@@ -11,7 +11,7 @@ from proxy.call import Call, Outcome
 from proxy.chain import Handler
 from proxy.errors import GatewayError, InternalError, UpstreamError
 from proxy.reply import Reply
-from proxy.values import Size
+from proxy.values import Size, size
 
 GuardsDigest = Callable[[Call], bytes]
 
@@ -20,7 +20,7 @@ class SingleFlightConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """Which calls are shared, and how many bytes of a stream are kept for those who join it."""
 
     temperature_ceiling: float = 1.0
-    buffer: Size = Size.parse("1MB")
+    buffer: Size = size("1MB")
 
 
 class SingleFlight:

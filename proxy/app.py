@@ -1,12 +1,13 @@
 """The composition root: which policies stand in which order, and what they are made of."""
 
+import fcntl
 import importlib
 import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 
@@ -52,18 +53,35 @@ class Keepers(msgspec.Struct, frozen=True):
     cooldowns: Cooldowns
     random: Random
     records: RecordFile | None = None
+    lock: IO[bytes] | None = None
+    """Held as long as this instance owns the state folder."""
 
     @classmethod
     def open(cls, config: Config) -> "Keepers":
         """Make the state folder and what stands in it. Raises OSError."""
         folder = Path(config.server.state_dir)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _keepers_of(config, RecordFile(folder, config.record.max_size))
+        folder.chmod(0o700)
+        lock = _only_instance(folder)
+        return msgspec.structs.replace(_keepers_of(config, RecordFile(folder, config.record.max_size)), lock=lock)
 
     def close(self) -> None:
         """Close the files."""
         if self.records is not None:
             self.records.close()
+        if self.lock is not None:
+            self.lock.close()
+
+
+def _only_instance(folder: Path) -> IO[bytes]:
+    """Take the folder for this instance; the system frees it however the process ends. Raises OSError."""
+    lock = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise OSError(f"{folder} is in use by another instance: give each its own server.state_dir") from None
+    return lock
 
 
 def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
@@ -97,6 +115,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         handlers=handlers,
         router=router,
         early_headers=timeouts(config.timeouts).early_headers,
+        max_in_flight=config.server.max_in_flight,
         cors=Cors(config.cors.origins) if config.cors is not None else None,
         closes=[transport.aclose, fake.aclose],
     )

@@ -9,26 +9,36 @@ import msgspec
 
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
-from proxy.values import Duration, Secret, Size
+from proxy.values import Duration, Secret, Size, duration, size
+
+_LOOPBACK = ("localhost", "::1")
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where and how to listen.
 
-    `exposure: loopback` serves this machine only; `public` demands real secrets and authentication.
+    `exposure` says who can reach it: `loopback` this machine only, `public` others, which demands authentication and
+    real secrets. Absent, it follows from `host`.
     `hosts` are further names that clients may use for a gateway without authentication.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
-    exposure: Literal["loopback", "public"] = "loopback"
+    exposure: Literal["loopback", "public"] | None = None
     hosts: tuple[str, ...] = ()
-    body_limit: Size = Size.parse("64MB")
-    body_bytes_in_flight: Size = Size.parse("512MB")
+    body_limit: Size = size("64MB")
+    body_bytes_in_flight: Size = size("512MB")
     max_in_flight: int = 1000
     state_dir: str = "./var"
-    drain_delay: Duration = Duration(5)
-    drain_timeout: Duration = Duration(600)
+    drain_delay: Duration = duration("5s")
+    drain_timeout: Duration = duration("600s")
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others than this machine can reach it."""
+        if self.exposure is not None:
+            return self.exposure == "public"
+        return self.host not in _LOOPBACK and not self.host.startswith("127.")
 
 
 class OpenAIConfig(
@@ -124,14 +134,14 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     At `max_size` the file is set aside as `records.1.jsonl`, replacing the last one.
     """
 
-    max_size: Size = Size.parse("64MB")
+    max_size: Size = size("64MB")
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself."""
 
-    signing: Secret = Secret()
-    admin_key: Secret = Secret()
+    signing: Secret = msgspec.field(default_factory=Secret)
+    admin_key: Secret = msgspec.field(default_factory=Secret)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -139,11 +149,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     providers: dict[str, ProviderConfig]
     routes: dict[str, RouteConfig]
-    server: Server = Server()
-    timeouts: Timeouts = Timeouts()
-    transport: Transport = Transport()
+    server: Server = msgspec.field(default_factory=Server)
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
-    record: RecordConfig = RecordConfig()
-    secrets: Secrets = Secrets()
+    record: RecordConfig = msgspec.field(default_factory=RecordConfig)
+    secrets: Secrets = msgspec.field(default_factory=Secrets)

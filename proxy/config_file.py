@@ -62,6 +62,11 @@ def cross_check(config: Config) -> list[str]:
     problems = []
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
+    if config.server.is_public:
+        problems.append(
+            "server.exposure: others than this machine could reach a gateway without authentication; listen on "
+            "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
+        )
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")

@@ -81,6 +81,8 @@ class Edge:
                     f"Not allowed to {method} on this path. Try {' or '.join(target.methods)}.",
                     headers={"allow": ", ".join(target.methods)},
                 )
+            if len(self.clients) > runtime.max_in_flight:
+                raise Overloaded("The gateway is handling as many calls as it takes.")  # noqa: TRY301 - as above
             client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
             client.hold()

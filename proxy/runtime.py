@@ -12,18 +12,20 @@ Close = Callable[[], Awaitable[None]]
 class Runtime:
     """Everything a call needs, made from one configuration and never changed after."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a bundle, by name
         self,
         *,
         handlers: Mapping[str, Handler],
         router: Router,
         early_headers: float,
+        max_in_flight: int,
         cors: Cors | None,
         closes: Sequence[Close],
     ) -> None:
         self.handlers = handlers
         self.router = router
         self.early_headers = early_headers
+        self.max_in_flight = max_in_flight
         self.cors = cors
         self.calls = 0
         """Calls in flight on this runtime."""

@@ -3,6 +3,8 @@
 import re
 from typing import Any, NamedTuple
 
+import msgspec
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB)?")
@@ -75,6 +77,16 @@ class Secret(str):
         if not isinstance(value, str):
             raise ValueError("expected a string")  # noqa: TRY004 - one kind of error for every value
         return cls(value.strip())
+
+
+def duration(text: str) -> Duration:
+    """The default of a configuration key, written as in the file."""
+    return msgspec.field(default_factory=lambda: Duration.parse(text))
+
+
+def size(text: str) -> Size:
+    """The default of a configuration key, written as in the file."""
+    return msgspec.field(default_factory=lambda: Size.parse(text))
 
 
 VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Secret)
