@@ -10,7 +10,15 @@ from litestar.types import HTTPScope, Receive, Send
 from proxy.call import Call, Outcome, Record
 from proxy.client import Client, Headers
 from proxy.endpoints import Endpoint
-from proxy.errors import GatewayError, GuardBlocked, InternalError, Overloaded, UpstreamInterrupted, WrongMethod
+from proxy.errors import (
+    BadRequest,
+    GatewayError,
+    GuardBlocked,
+    InternalError,
+    Overloaded,
+    UpstreamInterrupted,
+    WrongMethod,
+)
 from proxy.ids import new_id
 from proxy.paths import Target
 from proxy.reply import Reply
@@ -62,7 +70,7 @@ class Edge:
         self.clients.add(client)
         runtime.calls += 1
         try:
-            await self._handle(call, target, scope["method"], client, runtime)
+            await self._handle(call, target, scope, client, runtime)
         finally:
             client.finish()
             self.clients.discard(client)
@@ -73,9 +81,11 @@ class Edge:
         for client in self.clients:
             client.cut()
 
-    async def _handle(self, call: Call, target: Target, method: str, client: Client, runtime: Runtime) -> None:
+    async def _handle(self, call: Call, target: Target, scope: HTTPScope, client: Client, runtime: Runtime) -> None:
         reply: Reply | None = None
+        method = scope["method"]
         try:
+            _check_host(call, scope)
             if method not in target.methods:
                 raise WrongMethod(  # noqa: TRY301 - rendered below like every other
                     f"Not allowed to {method} on this path. Try {' or '.join(target.methods)}.",
@@ -104,7 +114,8 @@ def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         if name in _HEADERS or name.startswith(_OURS):
-            headers[name.decode("latin-1")] = value.decode("latin-1")
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110 §5.3
     peer = scope.get("client")
     call_id = new_id()
     return Call(
@@ -122,6 +133,13 @@ def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
         path_model=target.model,
         read_body=client.read_body,
     )
+
+
+def _check_host(call: Call, scope: HTTPScope) -> None:
+    """One Host, as RFC 9112 §3.2 demands: others along the way may have gone by another one than we would."""
+    host = call.headers.get("host")
+    if (host is None and scope["http_version"] != "1.0") or (host is not None and "," in host):
+        raise BadRequest("A request must have one Host header.", code="invalid_http")
 
 
 async def _send(reply: Reply, call: Call, client: Client) -> None:

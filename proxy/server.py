@@ -25,6 +25,10 @@ logger = logging.getLogger("lockgate")
 _BACKLOG = 2048
 _KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than the clients' pools keep theirs, so that they close first."""
+_HEAD_LIMIT = 64 * 1024
+"""The most bytes of a request's head."""
+_HEAD_TIME = 20.0
+"""Seconds for a head to arrive once it has begun."""
 _AFTER_CUT = 5.0
 """Seconds for what was cut to be sent."""
 _GC_THRESHOLD = (50_000, 20, 20)
@@ -32,16 +36,69 @@ _GC_THRESHOLD = (50_000, 20, 20)
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, but for requests that are no HTTP: they too get an error in OpenAI's shape."""
+    """uvicorn's, but that requests which are no HTTP get an error in OpenAI's shape too, and that heads are bounded
+    in size and time.
+    """
+
+    _heading = True
+    """Whether the head of a request is still to come."""
+    _head_bytes = 0
+    _impatient: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection that says nothing is not kept for ever."""
+        super().connection_made(transport)
+        self._impatient = self.loop.call_later(_KEEP_ALIVE, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the timer go."""
+        self._be_patient()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and look at what is left of a head that has not ended."""
+        super().data_received(data)
+        if self._heading:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_LIMIT:
+                self._refuse("431 Request Header Fields Too Large", "The headers are too large.")
+            elif self._impatient is None:
+                self._impatient = self.loop.call_later(_HEAD_TIME, self._too_slow)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._heading, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """It has ended."""
+        self._heading = False
+        self._be_patient()
+        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer and close."""
-        body = BadRequest(msg, code="invalid_http").body()
+        self._refuse("400 Bad Request", msg)
+
+    def _refuse(self, status: str, message: str) -> None:
+        body = BadRequest(message, code="invalid_http").body()
         self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+            % (status.encode(), len(body), body)
         )
         self.transport.close()
+
+    def _too_slow(self) -> None:
+        self._impatient = None
+        if self._head_bytes:
+            self._refuse("408 Request Timeout", "The headers did not arrive in time.")
+        else:
+            self.transport.close()
+
+    def _be_patient(self) -> None:
+        if self._impatient is not None:
+            self._impatient.cancel()
+            self._impatient = None
 
 
 class Server:
