@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from adapters.fake_server import serve as serve_fake
@@ -42,7 +42,7 @@ async def serve(load: Load, path: Path | None) -> int:
             health,
             drain_delay=config.server.drain_delay,
             drain_timeout=config.server.drain_timeout,
-            reload=_reloader(load, keepers, edge),
+            reload=Reloader(load, keepers, edge),
         )
         listener = listen(config.server.host, config.server.port)
         host, port = listener.getsockname()[:2]
@@ -107,18 +107,27 @@ def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
     return {"providers": providers, "records": records}
 
 
-def _reloader(load: Load, keepers: Keepers, edge: Edge) -> Callable[[], Coroutine[None, None, None]]:
-    async def reload() -> None:
+class Reloader:
+    """Puts a new configuration in place of the old one, whole or not at all; says itself what went wrong."""
+
+    def __init__(self, load: Load, keepers: Keepers, edge: Edge) -> None:
+        self._load = load
+        self._keepers = keepers
+        self._edge = edge
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def __call__(self) -> None:
+        """Reload now. Must run on the loop."""
         try:
-            runtime, _ = build(load(), keepers, os.environ)
+            runtime, _ = build(self._load(), self._keepers, os.environ)
         except (ConfigError, OSError) as error:
             logger.error("not reloaded, the old configuration stays: %s", error)  # noqa: TRY400 - no traceback to show
             return
-        old, edge.runtime = edge.runtime, runtime
-        logger.info("reloaded; server settings other than limits wait for a restart")
-        await _retire(old)
-
-    return reload
+        old, self._edge.runtime = self._edge.runtime, runtime
+        task = asyncio.get_running_loop().create_task(_retire(old))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        logger.info("reloaded; address, port and state folder wait for a restart")
 
 
 async def _retire(runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -115,7 +115,7 @@ class Server:
         *,
         drain_delay: float,
         drain_timeout: float,
-        reload: Callable[[], Coroutine[None, None, None]],
+        reload: Callable[[], None],
     ) -> None:
         self._edge = edge
         self._health = health
@@ -124,7 +124,6 @@ class Server:
         self._reload = reload
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -173,11 +172,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
-
-    def _begin_reload(self) -> None:
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload())
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     async def _drain(self) -> None:
         """Not ready, still accepting: load balancers need a moment to look elsewhere."""
