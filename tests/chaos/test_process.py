@@ -98,11 +98,11 @@ async def test_a_second_signal_hurries(tmp_path: Path, base_url: str) -> None:
 
 async def test_an_idle_keep_alive_connection_does_not_hold_the_end_up(tmp_path: Path, base_url: str) -> None:
     """Idle connections are closed, not waited for."""
-    async with gateway(tmp_path, config(base_url, drain_delay="0s", drain_timeout="60s")) as gate:
-        async with Connection(gate.url) as idle:
-            assert (await idle.request("POST", CHAT, chat())).status == 200
-            gate.process.terminate()
-            assert await asyncio.wait_for(gate.process.wait(), 5) == 0
+    settings = config(base_url, drain_delay="0s", drain_timeout="60s")
+    async with gateway(tmp_path, settings) as gate, Connection(gate.url) as idle:
+        assert (await idle.request("POST", CHAT, chat())).status == 200
+        gate.process.terminate()
+        assert await asyncio.wait_for(gate.process.wait(), 5) == 0
 
 
 async def routes(gate: Gateway) -> list[str]:
