@@ -12,7 +12,8 @@ from adapters.transport import Opened, Request, Transport, TransportError
 from adapters.upstream_errors import bad_answer, from_status, from_stream, from_transport
 from adapters.whole import check_whole
 from proxy.call import Call
-from proxy.chunks import ChatShape, ChunkReader, Reader, StreamFault, TextShape
+from proxy.chunk_shapes import ChatShape, TextShape
+from proxy.chunks import ChunkReader, Reader, StreamFault
 from proxy.deployments import Deployment
 from proxy.endpoints import Endpoint
 from proxy.errors import BadRequest, UpstreamError, UpstreamTimeout

@@ -9,7 +9,8 @@ from adapters.relay import Relay
 from adapters.whole import check_whole
 from proxy.call import Call, Record
 from proxy.chain import Handler, chain
-from proxy.chunks import ChatShape, ChunkReader
+from proxy.chunk_shapes import ChatShape
+from proxy.chunks import ChunkReader
 from proxy.endpoints import CHAT
 from proxy.ids import new_id
 from proxy.reply import Reply

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.chunks import ChatShape, ChunkReader, Shape, StreamFault, TextShape
+from proxy.chunk_shapes import ChatShape, Shape, TextShape
+from proxy.chunks import ChunkReader, StreamFault
 
 SHAPES: dict[str, Shape] = {"chat": ChatShape(), "text": TextShape()}
 
