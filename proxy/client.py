@@ -173,10 +173,11 @@ class Client:
         """Send one item of a stream; waits while the client reads slowly."""
         await self._send({"type": "http.response.body", "body": item, "more_body": True})
 
-    async def end(self) -> None:
-        """End the stream."""
-        self._finished = True
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, item: bytes = b"") -> None:
+        """End the stream with this item; a second call does nothing."""
+        if not self._finished:
+            self._finished = True
+            await self._send({"type": "http.response.body", "body": item, "more_body": False})
 
     async def preflight(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Answer a CORS preflight: what it asks for is what is allowed, if its origin is."""

@@ -23,7 +23,7 @@ from proxy.ids import new_id
 from proxy.paths import Target
 from proxy.reply import Reply
 from proxy.runtime import Runtime
-from proxy.sse import frame
+from proxy.sse import DONE_ITEM, frame
 
 logger = logging.getLogger("lockgate")
 
@@ -151,7 +151,10 @@ async def _send(reply: Reply, call: Call, client: Client) -> None:
     if not client.started:
         await client.start(reply.status, _head(reply.headers, call, client))
     async for item in reply.items:
-        await client.event(item)
+        if item == DONE_ITEM:
+            await client.end(item)  # in one write with the end: clients drain or drop the connection right after
+        else:
+            await client.event(item)
     await client.end()
 
 

@@ -84,9 +84,10 @@ async def peer(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIter
     server = await asyncio.start_server(served.accept, "127.0.0.1", 0, ssl=tls)
     scheme = "https" if tls else "http"
     served.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x"
-    async with server:
+    try:
         yield served
-        server.close()
+    finally:
+        server.close()  # and no waiting: from Python 3.12 that would last until every connection is closed
 
 
 async def request_of(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
