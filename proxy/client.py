@@ -34,6 +34,7 @@ class Client:
 
     __slots__ = (
         "_early",
+        "_ended",
         "_finished",
         "_keeper",
         "_loop",
@@ -58,6 +59,7 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._finished = False
+        self._ended = False
         self._early = 0.0
         self._record: Record | None = None
         self.extra: Headers = []
@@ -175,8 +177,9 @@ class Client:
 
     async def end(self, item: bytes = b"") -> None:
         """End the stream with this item; a second call does nothing."""
-        if not self._finished:
-            self._finished = True
+        self._finished = True
+        if not self._ended:
+            self._ended = True
             await self._send({"type": "http.response.body", "body": item, "more_body": False})
 
     async def preflight(self, headers: Iterable[tuple[bytes, bytes]]) -> None:

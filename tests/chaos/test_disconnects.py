@@ -180,7 +180,7 @@ async def test_early_headers_come_with_keep_alives_and_then_the_answer(live: tup
 
 
 @pytest.mark.parametrize(
-    "script", ["echo+status=400+delay=500ms", "echo+first=30s", "echo+fault=error-first+first=500ms"]
+    "script", ["echo+status=400+delay=500ms", "echo+first=30s", "echo+fault=error-first+delay=500ms"]
 )
 async def test_a_failure_behind_early_headers_is_an_error_event(live: tuple[Gateway, FakeServer], script: str) -> None:
     """The status is gone, so the stream says it, without `[DONE]`."""
