@@ -92,6 +92,7 @@ async def _serve(kind: str, upstream: str) -> None:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=75,
                 log_level="warning",
             )
             print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)

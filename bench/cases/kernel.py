@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from calls import a_call, request
 from micro import Cases, Timed
 
 from adapters.relay import Relay
@@ -21,12 +22,6 @@ NAMES = {"id": "chatcmpl-bench", "created": 1790000000, "model": "gpt-4o"}
 USED = {"prompt_tokens": 200, "completion_tokens": 120, "total_tokens": 320}
 ROLE = {"role": "assistant", "content": "", "refusal": None}
 MESSAGE = {"role": "assistant", "content": "word " * 120, "refusal": None}
-
-
-def request(size: int) -> bytes:
-    """A chat request with so many bytes of prompt."""
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "word " * (size // 5)}]
-    return json.dumps({"model": "gpt-4o", "messages": messages, "temperature": 0.2}).encode()
 
 
 def event(delta: Mapping[str, object]) -> bytes:
@@ -60,12 +55,6 @@ class Pass:
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002  (the seam's word)
         """Pass the call on."""
         return await next(call)
-
-
-def a_call(body: bytes) -> Call:
-    """A chat call that was read."""
-    record = Record(id="0" * 32, endpoint="chat", started=0.0)
-    return Call(id="0" * 32, endpoint=CHAT, headers={}, record=record, head=read_head(body, CHAT), body=body)
 
 
 def register(cases: Cases) -> None:

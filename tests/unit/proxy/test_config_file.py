@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.build import plan
+from proxy.config import FakeConfig
+from proxy.config_file import ConfigError, default_text, parse_config, schema
+
+ROOT = Path(__file__).parents[3]
+SMALL = "providers: {p: {kind: fake}}\nroutes: {r: {deployments: [{provider: p, model: m}]}}\n"
+
+
+def problems(text: str, **environment: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, environment)
+    return caught.value.problems
+
+
+def test_every_problem_is_told_at_once_with_its_path() -> None:
+    """Unknown keys, wrong types, missing members, unknown kinds."""
+    told = "\n".join(
+        problems(
+            "servr: {}\n"
+            "server: {port: x, drain_delay: 5}\n"
+            "providers: {a: {kind: nope}, b: {kind: openai, header: {}}, c: 3}\n"
+            "routes: {r: {deployments: [{provider: b}], strategy: best}}\n"
+            "timeouts: {idle: soon}\n"
+        )
+    )
+    for path in ("servr: unknown", "server.port", "server.drain_delay", "providers.a.kind", "providers.b.header: unknown", "providers.c", "routes.r.deployments[0].model: missing", "routes.r.strategy", "timeouts.idle"):  # fmt: skip
+        assert path in told, path
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a: [", "not valid YAML"),
+        ("[]", "expected a mapping"),
+        ("", "providers: missing"),
+        (SMALL + "providers: {}\n", "stands twice"),
+        (SMALL.replace("provider: p", "provider: q"), "no provider 'q'"),
+        (SMALL + "server: {host: 0.0.0.0}\n", "server.exposure"),
+        (SMALL + "server: {exposure: public}\n", "server.exposure"),
+        (SMALL + "secrets: {admin_key: '${NOT_THERE}'}\n", "NOT_THERE is not set"),
+        (SMALL.replace("[{provider: p, model: m}]", "[], fallbacks: [none]"), "no route 'none'"),
+        (SMALL.replace("[{provider: p, model: m}]", "[]"), "neither deployments nor fallbacks"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str, part: str) -> None:
+    """Before anything listens."""
+    assert any(part in problem for problem in problems(text))
+
+
+def test_variables_come_from_the_environment_and_cannot_change_the_file() -> None:
+    """Put in after YAML is read; a default where it is unset or empty; text becomes the number that is wanted."""
+    text = SMALL + 'server: {port: "${PORT:-8000}"}\nsecrets: {admin_key: "${KEY:-}"}\n'
+    assert parse_config(text, {}).server.port == 8000
+    config = parse_config(text, {"PORT": "9000", "KEY": "a: {b: c}"})
+    assert (config.server.port, config.secrets.admin_key.reveal()) == (9000, "a: {b: c}")
+    assert "a: {b" not in repr(config)
+
+
+def test_the_committed_schema_is_the_programs() -> None:
+    """`lockgate schema > lockgate.schema.json` after a change."""
+    assert json.loads((ROOT / "lockgate.schema.json").read_text()) == schema()
+
+
+KEYS = ("OPENAI_API_KEY", "GEMINI_API_KEY", "GROQ_API_KEY", "OPENROUTER_API_KEY")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_fake_answer_stands_behind_a_route_that_has_a_real_deployment(key: str) -> None:
+    """With any one key, the fake serves only what is named fake; without, it labels its stand-ins."""
+    config = parse_config(default_text(), {key: "sk-x"})
+    real = plan(config, lambda _url: False)
+    fakes = {name for name, each in real.providers.items() if isinstance(each, FakeConfig)}
+    for name, route in real.routes.items():
+        assert name.startswith("fake/") or not any(each.provider in fakes for each in route.deployments)
+    assert real.stand_ins == ()
+    nobody = plan(parse_config(default_text(), {}), lambda _url: False)
+    assert set(nobody.stand_ins) == set(nobody.routes) - {"fake/*"}
+
+
+def test_ollama_is_there_when_it_answers() -> None:
+    """And is a real provider, before which the stand-in steps back."""
+    found = plan(parse_config(default_text(), {}), lambda _url: True)
+    assert "ollama/*" in found.routes
+    assert found.stand_ins == ()
+
+
+def test_a_route_whose_fallbacks_are_there_is_served_by_them() -> None:
+    """And one that leads nowhere is named with the reason."""
+    config = parse_config(default_text(), {"OPENROUTER_API_KEY": "sk"})
+    planned = plan(config, lambda _url: False)
+    assert planned.routes["gpt-4o-primary"].fallbacks == ("gemini-secondary", "openrouter-fallback")
+    assert "route gpt-4o" in planned.absent
