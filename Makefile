@@ -13,7 +13,7 @@ PYTEST ?= -n 2 --dist loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CLIENTS := tests/wire/envs
 
-.PHONY: help setup serve test check bench lock
+.PHONY: help setup serve test check bench chaos lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,7 +46,10 @@ check: setup  ## lint, formatting and types
 	$(BIN)/mypy
 
 bench: setup  ## measure against the controls of the same run (minutes; wants an idle machine)
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py $(if $(PART),--part $(PART)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+chaos: setup  ## kill providers under 200 clients and judge what they saw (minutes)
+	@PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py
 
 lock: setup  ## resolve every lock file anew, with hashes and without index addresses
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock

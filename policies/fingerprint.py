@@ -29,18 +29,10 @@ def fingerprint(call: Call, *, partition: str, guards: bytes = b"") -> bytes:
     """32 bytes that are equal only for calls with the same answer: same partition, endpoint, route and deployments,
     same effective guards, and equal values of every member, known or not, whatever their order or spacing.
     """
-    digest = hashlib.sha256()
-    for part in (
-        partition.encode(),
-        call.endpoint.name.encode(),
-        call.head.model.encode(),
-        route_identity(call.route),
-        guards,
-        canonical(call),
-    ):
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.digest()
+    names = f"{len(partition)}:{partition}{call.endpoint.name}\x00{len(call.head.model)}:{call.head.model}".encode()
+    route = route_identity(call.route)
+    lengths = b"%d %d %d\x00" % (len(names), len(route), len(guards))
+    return hashlib.sha256(b"".join((lengths, names, route, guards, canonical(call)))).digest()
 
 
 def canonical(call: Call) -> bytes:

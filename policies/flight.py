@@ -43,7 +43,8 @@ class Flight:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
-        self.head: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._reply: Reply | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def joinable(self) -> bool:
@@ -53,7 +54,6 @@ class Flight:
     def start(self, reply: Awaitable[Reply]) -> None:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._fly(reply))
-        self._task.add_done_callback(_seen)
 
     def join(self) -> Seat:
         """Take a seat; whoever takes one leaves it."""
@@ -69,6 +69,22 @@ class Flight:
             self._end()
             self._task.cancel()
         self._taken.set()
+
+    async def head(self) -> Reply:
+        """The reply at its commit. Raises what kept it from coming. Cancelling one who waits leaves the flight be."""
+        if self._reply is None and self._failure is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        if self._reply is not None:
+            return self._reply
+        raise self._failure if self._failure is not None else InternalError()
+
+    def _announce(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
 
     async def items(self, seat: Seat) -> AsyncIterator[bytes]:
         """The reply's items from its beginning. Raises what the reply's own items raise."""
@@ -91,20 +107,25 @@ class Flight:
         reply: Reply | None = None
         try:
             reply = await coming
-            self.head.set_result(reply)
+            if reply.streaming:
+                self._reply = reply
+                self._announce()
             async for item in reply.items:
                 self._add(item)
-                await self._fastest_is_done()
+                if reply.streaming:
+                    await self._fastest_is_done()
             self._closing = "complete"
+            self._reply = reply  # a whole answer is handed over once it is in hand: nobody waits twice
         except GatewayError as error:
             self._fail(error)
         except asyncio.CancelledError:
             self._fail(UpstreamInterrupted("The shared call was given up.", kind="cancelled"))
             raise
-        except BaseException:
+        except BaseException as error:
             self._fail(InternalError())  # whoever waits must be told; the cause stands in the log
             logger.exception("a shared call failed")
-            raise
+            if not isinstance(error, Exception):
+                raise  # the process is being ended
         finally:
             self._end()
             if reply is not None:
@@ -113,14 +134,12 @@ class Flight:
     def _fail(self, error: GatewayError) -> None:
         self._failure = error
         self._closing = "upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error"
-        if not self.head.done():
-            self.head.set_exception(error)
-            self.head.exception()  # seen: a flight whose callers have all left is no bug
 
     def _end(self) -> None:
         if not self._over:
             self._over = True
             self._on_over()
+        self._announce()
         self._changed.set()
 
     def _add(self, item: bytes) -> None:
@@ -143,12 +162,6 @@ class Flight:
         while self._seats and max(seat.position for seat in self._seats) < self._dropped + len(self._items):
             self._taken.clear()
             await self._taken.wait()
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    """What ended the task is told through `head` and `items`; here it only counts as looked at."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _closed(reply: Reply, outcome: Outcome) -> None:

@@ -1,6 +1,5 @@
 """Identical calls at the same time make one upstream call."""
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -49,7 +48,7 @@ class SingleFlight:
                 flight = self._take_off(key, call, next)
             seat = flight.join()
             try:
-                return _seated(flight, seat, await _head(flight), call, leads=leads)
+                return _seated(flight, seat, await flight.head(), call, leads=leads)
             except GatewayError as error:
                 flight.leave(seat)
                 if leads or isinstance(error, UpstreamError | InternalError):
@@ -67,11 +66,6 @@ class SingleFlight:
         self._flights[key] = flight
         flight.start(next_handler(call))
         return flight
-
-
-async def _head(flight: Flight) -> Reply:
-    """The reply at its commit; not cancelled with whoever waits for it."""
-    return await asyncio.shield(flight.head)
 
 
 def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool) -> Reply:

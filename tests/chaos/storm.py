@@ -269,7 +269,7 @@ def main() -> int:
     options = parser.parse_args()
     results = asyncio.run(both(options.calls, options.clients, options.seed))
     report = {
-        "command": " ".join(["python", "tests/chaos/storm.py", *sys.argv[1:]]),
+        "command": " ".join(["make chaos", *sys.argv[1:]]),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
         "phases": results,
