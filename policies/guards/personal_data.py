@@ -7,9 +7,23 @@ Check digits are verified where a number has them, so that order numbers pass: L
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
-from policies.guards.spans import Pattern, Patterns
+import msgspec
+
+from policies.guards.spans import Pattern, Patterns, SpanAction, SpanGuard
+
+PersonalKind = Literal["email", "phone", "card", "iban", "national id", "ip"]
+Country = Literal["us", "gb", "fr", "es", "de", "it", "nl", "pl", "br", "cn", "in", "ca"]
+
+
+class PersonalDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="personal_data", tag_field="kind"):
+    """`kinds` and `countries` (whose national ids are looked for); empty means all."""
+
+    action: SpanAction = "redact"
+    kinds: list[PersonalKind] = []
+    countries: list[Country] = []
+
 
 # Lengths of the SWIFT IBAN registry.
 _IBAN: Final = {
@@ -180,3 +194,9 @@ def personal_data(countries: tuple[str, ...] = tuple(IDS), kinds: frozenset[str]
         Pattern("ip", r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{2}", re.compile(r"(?<![0-9A-Za-z:.])(?=((?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4})(?![0-9A-Za-z:.]))"), _ipv6),
     )  # fmt: skip
     return Patterns((pattern for pattern in found if kinds is None or pattern.what in kinds), _open_from)
+
+
+def build(config: PersonalDataConfig) -> SpanGuard:
+    """The guard."""
+    finder = personal_data(tuple(config.countries) or tuple(IDS), frozenset(config.kinds) or None)
+    return SpanGuard("personal_data", finder, config)

@@ -5,7 +5,17 @@ import re
 from collections import Counter
 from typing import Final
 
-from policies.guards.spans import Pattern, Patterns
+import msgspec
+
+from policies.guards.spans import Pattern, Patterns, SpanAction, SpanGuard
+
+
+
+class SecretsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="secrets", tag_field="kind"):
+    """What to do with a secret; each is replaced by `[redacted kind]`."""
+
+    action: SpanAction = "redact"
+
 
 _MARGIN: Final = 200  # a private key that has not gone on for so many characters is over
 _PEM_OPEN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,36}(?:-{0,5}\Z|PRIVATE KEY)")
@@ -28,7 +38,7 @@ def _mixed(value: str) -> bool:
 
 def _token(what: str, body: str, inner: str = r"A-Za-z0-9_-") -> Pattern:
     """A token of printable characters with a prefix of its own, bounded by characters that it cannot hold."""
-    return Pattern(what, body, re.compile(rf"(?<![A-Za-z0-9_])(?=({body})(?![{inner}]))", re.ASCII))
+    return Pattern(what, re.sub(r"\{(\d+),\d+\}", r"{\1,}", body), re.compile(rf"(?<![A-Za-z0-9_])(?=({body})(?![{inner}]))", re.ASCII))
 
 
 def _open_from(text: str) -> int:
@@ -79,3 +89,8 @@ def secrets() -> Patterns:
         ),
         _open_from,
     )  # fmt: skip
+
+
+def build(config: SecretsConfig) -> SpanGuard:
+    """The guard."""
+    return SpanGuard("secrets", secrets(), config)
