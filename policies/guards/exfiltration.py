@@ -8,7 +8,7 @@ import msgspec
 
 from policies.guards.spans import Pattern, Patterns, SpanAction, SpanGuard
 
-_URL: Final = r"(?:https?:|ftp:|wss?:)?(?:/|\\){2}[!-&*-;=?-~]{1,3800}"
+_URL: Final = r"(?:https?:|ftp:|wss?:)?(?:/|\\){2}[!#-&*-;=?-~]{1,3800}"
 # Where markdown and HTML put an address: after `](`, after `]: `, after src=, href= and the like, and within <>.
 _PLACE: Final = (
     r"(?:\]\(\s{0,8}<?|\]:\s{0,8}<?|\b(?:src|href|srcset|action|poster|data|background|cite|formaction)\s{0,4}=\s{0,4}[\"']?"

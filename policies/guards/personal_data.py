@@ -147,6 +147,11 @@ def _number(what: str, body: str, valid: Callable[[str], bool] | None) -> Patter
     return Pattern(what, body, re.compile(rf"(?<![A-Za-z0-9])(?=({body})(?![A-Za-z0-9]))", re.ASCII), valid)
 
 
+def _local_phone(body: str) -> Pattern:
+    """A phone number without a country: not within a longer row of numbers."""
+    return Pattern("phone", body, re.compile(rf"(?<![A-Za-z0-9])(?<!\d[ .-])(?=({body})(?![A-Za-z0-9]|[ .-]\d))", re.ASCII))
+
+
 def _open_from(text: str) -> int:
     start = max(0, len(text) - _WINDOW)
     found = _OPEN.search(text, start)
@@ -186,9 +191,9 @@ def personal_data(countries: tuple[str, ...] = tuple(IDS), kinds: frozenset[str]
         _number("card", r"\d{4}[ -]\d{6}[ -]\d{4,5}", _card),
         *ibans,
         Pattern("phone", r"\+[1-9]\d{0,2}[ .-]?\(?\d", re.compile(r"(?<![A-Za-z0-9+])(?=(\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,7})(?!\d))", re.ASCII), _phone),
-        _number("phone", r"\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}", None),
-        _number("phone", r"0[1-9](?:[ .-]\d{2}){4}", None),
-        _number("phone", r"0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}", None),
+        _local_phone(r"\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"),
+        _local_phone(r"0[1-9](?:[ .-]\d{2}){4}"),
+        _local_phone(r"0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}"),
         *(IDS[country] for country in countries),
         _number("ip", r"(?:\d{1,3}\.){3}\d{1,3}", _ipv4),
         Pattern("ip", r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{2}", re.compile(r"(?<![0-9A-Za-z:.])(?=((?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4})(?![0-9A-Za-z:.]))"), _ipv6),
