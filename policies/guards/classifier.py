@@ -1,6 +1,6 @@
 """The injection classifier: a logistic regression over hashed character n-grams, stored as int8, numpy only.
 
-Features: the distinct 2- to 5-grams of the plain text with a space at each end, hashed into 2**16 buckets, each with the
+Features: the distinct 3- to 5-grams of the plain text with a space at each end, hashed into 2**16 buckets, each with the
 value 1/sqrt(number of distinct buckets). Logit = bias + scale * sum(weights) / sqrt(count).
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS: Final = 16
-ORDERS: Final = (2, 3, 4, 5)
+ORDERS: Final = (3, 4, 5)
 _FNV: Final = np.uint32(0x01000193)
 _MIX: Final = np.uint32(0x2C1B3C6D)
 _SHIFT: Final = np.uint32(32 - BITS)
@@ -23,12 +23,13 @@ def buckets(text: str) -> NDArray[np.intp]:
     """The distinct buckets of a plain text's n-grams, ascending. Empty for a text without any."""
     codes = np.frombuffer(f" {text} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     rolling, grams = codes, []
-    for order in ORDERS:
+    for order in range(2, ORDERS[-1] + 1):
         if codes.size < order:
             break
         rolling = rolling[:-1] * _FNV
         rolling ^= codes[order - 1 :]
-        grams.append(rolling ^ _SALTS[order])
+        if order in _SALTS:
+            grams.append(rolling ^ _SALTS[order])
     if not grams:
         return np.zeros(0, dtype=np.intp)
     mixed = np.concatenate(grams)

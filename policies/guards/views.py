@@ -28,9 +28,10 @@ _SEPARATOR: Final = re.compile(r"[._*|~+\-/\\]")
 _WIDE_GAP: Final = re.compile(r"[ \t]{2,}|\n|[ \t]*[|/_][ \t]*")
 _LEET: Final = str.maketrans("0134578@$!|+€£", "oieastbasilteg"[:14])
 _LEET_WORD: Final = re2.compile(r"[a-z][013457@$!8€][a-z]|\b[013457@$!][a-z]{2}|[a-z]{2}[013457@$][^0-9a-z]")
-_ROT13: Final = re2.compile(r"\b(?:gur|naq|lbhe|lbh|nyy|nobir|cerivbhf|cevbe|vafgehpgvbaf|vtaber|sbetrg|flfgrz|cebzcg|cnffjbeq|frperg|grkg|fubj|zr|erirny|vf|bs|gb|abj|ner)\b")
-_TURNED: Final = re2.compile(r"\b(?:eht|dna|ruoy|uoy|lla|evoba|suoiverp|roirp|snoitcurtsni|erongi|tegrof|metsys|tpmorp|drowssap|terces|txet|wohs|laever|si|fo|ot|siht|era)\b")
-_ENOUGH: Final = 2
+_ROT13: Final = re2.compile(r"\b(?:gur|naq|lbhe|lbh|nyy|nobir|cerivbhf|cevbe|vafgehpgvbaf|vtaber|sbetrg|flfgrz|cebzcg|cnffjbeq|frperg|grkg|fubj|erirny|guvf|jung)\b")
+_TURNED: Final = re2.compile(r"\b(?:eht|ruoy|uoy|evoba|suoiverp|roirp|snoitcurtsni|erongi|tegrof|metsys|tpmorp|drowssap|terces|txet|wohs|laever|siht|taht|tahw)\b")
+_ENOUGH: Final = 2  # words that give a disguise away
+_SEVERAL: Final = 3  # the same where harmless texts have them too
 _ALPHABET: Final = dict(zip(
     ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..".split(),
     "abcdefghijklmnopqrstuvwxyz", strict=True,
@@ -140,7 +141,7 @@ def _decoded(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _turned(plain: str) -> Iterator[tuple[str, str]]:
-    if len(_LEET_WORD.findall(plain)) >= _ENOUGH:
+    if len(_LEET_WORD.findall(plain)) >= _SEVERAL:
         yield "leet", plain.translate(_LEET)
     if len(_ROT13.findall(plain)) >= _ENOUGH:
         yield "rot13", codecs.decode(plain, "rot13")
@@ -149,7 +150,8 @@ def _turned(plain: str) -> Iterator[tuple[str, str]]:
         yield "reversed", " ".join(word[::-1] for word in plain.split())
     if not plain.isascii():
         latin = plain.translate(LOOKALIKES)
-        if latin != plain and sum(map(str.isascii, latin)) > 0.8 * len(latin):  # noqa: PLR2004
+        gained = len(latin.encode("ascii", "ignore")) - len(plain.encode("ascii", "ignore"))
+        if gained > _SEVERAL and len(latin.encode("ascii", "ignore")) > 0.8 * len(latin):  # noqa: PLR2004
             yield "lookalikes", latin
 
 
