@@ -4,6 +4,7 @@ Features: the distinct 3- to 5-grams of the plain text with a space at each end,
 value 1/sqrt(number of distinct buckets). Logit = bias + scale * sum(weights) / sqrt(count).
 """
 
+import math
 from pathlib import Path
 from typing import Final, Self
 
@@ -63,4 +64,4 @@ class Classifier:
         found = buckets(text)
         if not found.size:
             return self._bias
-        return self._bias + float(self._weights[found].sum()) / float(np.sqrt(found.size))
+        return self._bias + float(self._weights.take(found).sum()) / math.sqrt(found.size)

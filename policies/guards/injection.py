@@ -109,6 +109,16 @@ class Injection:
         return cls(config, Classifier.load(HERE / "weights.npz"), calibration)
 
     @property
+    def weights(self) -> str:
+        """The version of the weights."""
+        return self._classifier.version
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Those for everything but tool results."""
+        return self._user
+
+    @property
     def version(self) -> str:
         """Of weights, rules and settings together."""
         parts = (self._classifier.version, self.rules.current.version, repr(self._config))

@@ -44,7 +44,9 @@ LOOKALIKES: Final = str.maketrans({
     **dict(zip("ⲟⲣⲥⲁⲉⲓⲕⲙⲛⲧⲩⲭ", "opcaeikmntyx", strict=True)),
 })  # fmt: skip
 
+LONGEST: Final = 4096  # characters of a plain text; segments have half of that
 _FIRST_TAG, _LAST_TAG, _FLAG = 0xE0020, 0xE007E, 6  # a flag emoji carries at most six tag characters
+_ASCII, _FEW = bytes(range(128)), 64
 # Entries of the table that are no letters; the last one marks a letter that reads as several.
 _UNKNOWN, _GONE, _MARKED, _SEVERAL, _LETTER = 0x110003, 0x110002, 0x110001, 0x80000000, 0x7FFFFFFF
 _ALIKE: Final = frozenset(map(chr, LOOKALIKES))
@@ -68,8 +70,8 @@ def fold(text: str) -> str:
 
 
 def _latin(word: str) -> str:
-    """A word that mixes Latin letters with look-alikes of another script, all Latin; any other word as it is."""
-    if word.isascii() or _LATIN.isdisjoint(word) or _ALIKE.isdisjoint(word):
+    """A word (not all ASCII) that mixes Latin letters with look-alikes of another script, all Latin; any other word as it is."""
+    if _LATIN.isdisjoint(word) or _ALIKE.isdisjoint(word):
         return word
     return word.translate(LOOKALIKES)
 
@@ -85,9 +87,12 @@ class Normaliser:
         self._many: dict[int, str] = {}
 
     def __call__(self, text: str) -> Plain:
-        """The plain form of `text`; a letter may become up to 18, so the result may be longer than the text."""
+        """The plain form of `text`, at most LONGEST characters: a letter may become up to 18."""
         if text.isascii():
-            return Plain(" ".join(text.lower().split()))
+            return Plain(" ".join(text.lower().split())[:LONGEST])
+        foreign = text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
+        if len(foreign) <= _FEW:
+            return self._mostly_ascii(text.lower(), foreign.lower())
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         letters = self._table[codes]
         if (letters == _UNKNOWN).any():
@@ -104,10 +109,21 @@ class Normaliser:
         plain = letters.tobytes().decode("utf-32-le", "surrogatepass")
         if several:
             plain = plain.translate(self._many)
-        words = plain.split()
+        words = plain[:LONGEST].split()
         if not (plain.isascii() or _LATIN.isdisjoint(plain)):
-            words = list(map(_latin, words))
+            words = [word if word.isascii() else _latin(word) for word in words]
         return Plain(" ".join(words), smuggled, invisible)
+
+    def _mostly_ascii(self, text: str, foreign: str) -> Plain:
+        """The same for a text with a few other characters: replacing each kind of them is quicker than a table."""
+        letters = set(foreign)
+        for letter in letters:
+            text = text.replace(letter, plain_letter(letter))
+        words = text[:LONGEST].split()
+        if not text.isascii():
+            words = [word if word.isascii() else _latin(word) for word in words]
+        smuggled = sum(_FIRST_TAG <= ord(letter) <= _LAST_TAG for letter in foreign) > _FLAG
+        return Plain(" ".join(words), smuggled, sum(map(foreign.count, letters & _SUBSTITUTE.keys())))
 
     def _learn(self, code: int) -> None:
         read = plain_letter(chr(code))

@@ -17,19 +17,21 @@ _MOST: Final = 4  # views of one text
 _DEPTH: Final = 3  # encodings within encodings
 _READABLE: Final = 0.9  # share of printable characters of a text worth reading
 
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
-_BASE32: Final = re.compile(r"(?<![A-Z2-7])[A-Z2-7]{32,}={0,6}")
+_BASE64: Final = re2.compile(rb"[A-Za-z0-9+/_-]{20,}={0,2}")
+_BASE32: Final = re2.compile(rb"[A-Z2-7]{32,}={0,6}")
 _HEX: Final = re.compile(r"(?:(?:\\x|0x|%)?[0-9a-fA-F]{2}[ :,;-]?){12,}")
 _BINARY: Final = re.compile(r"(?:[01]{7,8}[ ,;]{0,2}){5,}")
 _MORSE: Final = re.compile(r"(?:[.·\-−–_]{1,6}[ /|]{1,3}){10,}[.·\-−–_]{0,6}")
 _ESCAPE: Final = re.compile(r"\\u\{?([0-9a-fA-F]{4,5})\}?|\\x([0-9a-fA-F]{2})")
-_JOINED: Final = re.compile(r"(?<!\w)(?:\w[._*|~+\-/\\]){3,}\w(?!\w)")
+_JOINED: Final = re.compile(r"(?<!\w)(?:\w[._*|~+\-/\\]){2,}\w(?!\w)")
 _SEPARATOR: Final = re.compile(r"[._*|~+\-/\\]")
 _WIDE_GAP: Final = re.compile(r"[ \t]{2,}|\n|[ \t]*[|/_][ \t]*")
 _LEET: Final = str.maketrans("0134578@$!|+€£", "oieastbasilteg"[:14])
-_LEET_WORD: Final = re2.compile(r"[a-z][013457@$!8€][a-z]|\b[013457@$!][a-z]{2}|[a-z]{2}[013457@$][^0-9a-z]")
-_ROT13: Final = re2.compile(r"\b(?:gur|naq|lbhe|lbh|nyy|nobir|cerivbhf|cevbe|vafgehpgvbaf|vtaber|sbetrg|flfgrz|cebzcg|cnffjbeq|frperg|grkg|fubj|erirny|guvf|jung)\b")
-_TURNED: Final = re2.compile(r"\b(?:eht|ruoy|uoy|evoba|suoiverp|roirp|snoitcurtsni|erongi|tegrof|metsys|tpmorp|drowssap|terces|txet|wohs|laever|siht|taht|tahw)\b")
+_LEET_WORD: Final = re2.compile(rb"[a-z][013457@$!8][a-z]|\b[013457@$!][a-z]{2}|[a-z]{2}[013457@$][^0-9a-z]")
+_ROT13: Final = re2.compile(rb"\b(?:gur|naq|lbhe|lbh|nyy|nobir|cerivbhf|cevbe|vafgehpgvbaf|vtaber|sbetrg|flfgrz|cebzcg|cnffjbeq|frperg|grkg|fubj|erirny|guvf|jung)\b")
+_TURNED: Final = re2.compile(rb"\b(?:eht|ruoy|uoy|evoba|suoiverp|roirp|snoitcurtsni|erongi|tegrof|metsys|tpmorp|drowssap|terces|txet|wohs|laever|siht|taht|tahw)\b")
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_ASCII: Final = bytes(range(128))
 _ENOUGH: Final = 2  # words that give a disguise away
 _SEVERAL: Final = 3  # the same where harmless texts have them too
 _ALPHABET: Final = dict(zip(
@@ -72,17 +74,18 @@ def _readable(data: bytes) -> str:
 
 
 def _base64(text: str) -> Iterator[str]:
-    for found in _BASE32.findall(text)[:_MOST]:
-        body = found.rstrip("=")
+    data = text.encode("utf-8", "replace")
+    for found in _BASE32.findall(data)[:_MOST]:
+        body = found.rstrip(b"=")
         try:
-            yield _readable(base64.b32decode(body + "=" * (-len(body) % 8)))
+            yield _readable(base64.b32decode(body + b"=" * (-len(body) % 8)))
         except (binascii.Error, ValueError):
             continue
-    for found in _BASE64.findall(text)[:_MOST]:
-        body = found.rstrip("=")
-        body = body[: len(body) - (len(body) % 4 == 1)].replace("-", "+").replace("_", "/")
+    for found in _BASE64.findall(data)[:_MOST]:
+        body = found.rstrip(b"=")
+        body = body[: len(body) - (len(body) % 4 == 1)].translate(_URL_SAFE)
         try:
-            yield _readable(base64.b64decode(body + "=" * (-len(body) % 4)))
+            yield _readable(base64.b64decode(body + b"=" * (-len(body) % 4)))
         except (binascii.Error, ValueError):
             continue
 
@@ -141,18 +144,19 @@ def _decoded(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _turned(plain: str) -> Iterator[tuple[str, str]]:
-    if len(_LEET_WORD.findall(plain)) >= _SEVERAL:
+    data = plain.encode("utf-8", "replace")
+    if len(_LEET_WORD.findall(data)) >= _SEVERAL:
         yield "leet", plain.translate(_LEET)
-    if len(_ROT13.findall(plain)) >= _ENOUGH:
+    if len(_ROT13.findall(data)) >= _ENOUGH:
         yield "rot13", codecs.decode(plain, "rot13")
-    if len(_TURNED.findall(plain)) >= _ENOUGH:
+    if len(_TURNED.findall(data)) >= _ENOUGH:
         yield "reversed", plain[::-1]
         yield "reversed", " ".join(word[::-1] for word in plain.split())
-    if not plain.isascii():
-        latin = plain.translate(LOOKALIKES)
-        gained = len(latin.encode("ascii", "ignore")) - len(plain.encode("ascii", "ignore"))
-        if gained > _SEVERAL and len(latin.encode("ascii", "ignore")) > 0.8 * len(latin):  # noqa: PLR2004
-            yield "lookalikes", latin
+    foreign = data.translate(None, _ASCII).decode("utf-8")
+    if len(foreign) > _SEVERAL:
+        latin = foreign.translate(LOOKALIKES).encode("ascii", "ignore")
+        if len(latin) > 0.8 * len(foreign):  # noqa: PLR2004
+            yield "lookalikes", plain.translate(LOOKALIKES)
 
 
 def views(text: str, plain: str) -> list[tuple[str, str]]:
