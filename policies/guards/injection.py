@@ -22,6 +22,7 @@ from policies.guards.views import views
 HERE: Final = Path(__file__).parent
 SEGMENT: Final = 2048
 STEP: Final = 1792
+HIDDEN: Final = "hidden_tags"  # text in invisible characters counts as the gravest rule does
 _AROUND: Final = 160  # characters on either side of a rule's hit that the classifier judges once more
 _LONG: Final = 700  # characters; shorter texts are judged whole only
 
@@ -127,7 +128,8 @@ class Injection:
     def scan(self, text: str, role: Role, /) -> Scan:
         """Slices of about half a millisecond; stops at the first segment that blocks."""
         limits = self._tool if role == "tool" else self._user
-        best, reasons, scanned = 0.0, (), 0
+        best, scanned = 0.0, 0
+        reasons: tuple[str, ...] = ()
         for piece in segments(text, self._config.max_chars):
             score, why = self.score(piece)
             scanned += len(piece)
@@ -147,7 +149,8 @@ class Injection:
 
     def score(self, piece: str) -> tuple[float, tuple[str, ...]]:
         """The highest score of a segment's readings (0 to 1), and the layers behind it."""
-        best, reasons = -math.inf, ()
+        best = -math.inf
+        reasons: tuple[str, ...] = ()
         for reading in self.readings(piece):
             logit = self.logit(reading)
             if logit > best:
@@ -160,12 +163,14 @@ class Injection:
         odds = self._classifier.logit(reading.plain)
         if reading.close:
             odds = max(odds, self._classifier.logit(reading.close))
-        return odds + boost(reading.rules, self._boosts)
+        return odds + boost(reading.rules, self._boosts) + (self._boosts.high if reading.how == HIDDEN else 0.0)
 
     def readings(self, piece: str) -> Iterator[Reading]:
         """The plain reading of a segment, then the other ones it looks as if it had."""
         plain = self._normalise(piece)
-        yield self._reading("hidden_tags" if plain.smuggled else "", plain.text)
+        yield self._reading("", plain.text)
+        if plain.smuggled:
+            yield self._reading(HIDDEN, plain.smuggled)
         for how, text in views(piece, plain.text):
             yield self._reading(how, self._normalise(text).text)
 
@@ -187,4 +192,3 @@ def boost(rules: tuple[Rule, ...], boosts: Boosts) -> float:
     severities = {rule.severity for rule in rules}
     best = boosts.high if "high" in severities else boosts.medium if "medium" in severities else boosts.low
     return best + boosts.more * min(len({rule.family for rule in rules}) - 1, 2)
-

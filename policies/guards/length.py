@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from policies.guards.verdict import Role, Scan, Span, Verdict
+from policies.guards.verdict import Action, Role, Scan, Span, Verdict
 
 
 class LengthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="length", tag_field="kind"):
@@ -31,5 +31,5 @@ class Length:
         limit = self._config.max_chars
         if len(text) <= limit:
             return Verdict(self.kind, "allow", scanned=len(text))
-        action = "block" if self._config.action == "block" else "flag"
+        action: Action = "block" if self._config.action == "block" else "flag"
         return Verdict(self.kind, action, 1.0, (Span(limit, len(text), "length"),), ("length",), len(text))

@@ -12,11 +12,10 @@ import numpy as np
 
 
 class Plain(msgspec.Struct, frozen=True, gc=False):
-    """A normalised text: lower case, single spaces, no marks; `smuggled` when it carried tag characters."""
+    """A normalised text: lower case, single spaces, no marks; `smuggled` is what it carried in invisible tag characters."""
 
     text: str
-    smuggled: bool = False
-    invisible: int = 0
+    smuggled: str = ""
 
 
 _INVISIBLE: Final = (
@@ -45,16 +44,17 @@ LOOKALIKES: Final = str.maketrans({
 })  # fmt: skip
 
 LONGEST: Final = 4096  # characters of a plain text; segments have half of that
-_FIRST_TAG, _LAST_TAG, _FLAG = 0xE0020, 0xE007E, 6  # a flag emoji carries at most six tag characters
+_TAG, _FIRST_TAG, _LAST_TAG, _FLAG = 0xE0000, 0xE0020, 0xE007E, 6  # a flag emoji carries at most six tag characters
 _ASCII, _FEW = bytes(range(128)), 64
 # Entries of the table that are no letters; the last one marks a letter that reads as several.
-_UNKNOWN, _GONE, _MARKED, _SEVERAL, _LETTER = 0x110003, 0x110002, 0x110001, 0x80000000, 0x7FFFFFFF
+_UNKNOWN, _GONE, _SEVERAL, _LETTER = 0x110002, 0x110001, 0x80000000, 0x7FFFFFFF
 _ALIKE: Final = frozenset(map(chr, LOOKALIKES))
 _LATIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
 _MARK: Final = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670"
     "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
+
 
 def plain_letter(char: str) -> str:
     """What one character reads as: compatibility form, case folded, without accents; "" for an invisible one."""
@@ -74,6 +74,11 @@ def _latin(word: str) -> str:
     if _LATIN.isdisjoint(word) or _ALIKE.isdisjoint(word):
         return word
     return word.translate(LOOKALIKES)
+
+
+def _smuggled(tags: list[int]) -> str:
+    """What tag characters spell, in plain form; "" for no more of them than a flag has."""
+    return " ".join("".join(map(chr, tags)).lower().split()) if len(tags) > _FLAG else ""
 
 
 class Normaliser:
@@ -99,20 +104,19 @@ class Normaliser:
             for code in np.unique(codes[letters == _UNKNOWN]).tolist():
                 self._learn(code)
             letters = self._table[codes]
-        smuggled = int(((codes >= _FIRST_TAG) & (codes <= _LAST_TAG)).sum()) > _FLAG
-        invisible = int((letters == _GONE).sum())
-        if invisible or (letters == _MARKED).any():
-            letters = letters[(letters < _MARKED) | (letters >= _SEVERAL)]
+        tags = codes[(codes >= _FIRST_TAG) & (codes <= _LAST_TAG)] - _TAG
+        if (letters == _GONE).any():
+            letters = letters[letters != _GONE]
         several = bool((letters >= _SEVERAL).any())
         if several:
-            letters = letters & _LETTER
+            letters &= np.uint32(_LETTER)
         plain = letters.tobytes().decode("utf-32-le", "surrogatepass")
         if several:
             plain = plain.translate(self._many)
         words = plain[:LONGEST].split()
         if not (plain.isascii() or _LATIN.isdisjoint(plain)):
             words = [word if word.isascii() else _latin(word) for word in words]
-        return Plain(" ".join(words), smuggled, invisible)
+        return Plain(" ".join(words), _smuggled(tags.tolist()))
 
     def _mostly_ascii(self, text: str, foreign: str) -> Plain:
         """The same for a text with a few other characters: replacing each kind of them is quicker than a table."""
@@ -122,15 +126,15 @@ class Normaliser:
         words = text[:LONGEST].split()
         if not text.isascii():
             words = [word if word.isascii() else _latin(word) for word in words]
-        smuggled = sum(_FIRST_TAG <= ord(letter) <= _LAST_TAG for letter in foreign) > _FLAG
-        return Plain(" ".join(words), smuggled, sum(map(foreign.count, letters & _SUBSTITUTE.keys())))
+        tags = [ord(letter) - _TAG for letter in foreign if _FIRST_TAG <= ord(letter) <= _LAST_TAG]
+        return Plain(" ".join(words), _smuggled(tags))
 
     def _learn(self, code: int) -> None:
         read = plain_letter(chr(code))
         if len(read) == 1:
             self._table[code] = ord(read)
         elif not read:
-            self._table[code] = _GONE if chr(code) in _SUBSTITUTE else _MARKED
+            self._table[code] = _GONE
         else:
             self._table[code] = code | _SEVERAL
             self._many[code] = read

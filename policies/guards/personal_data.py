@@ -17,7 +17,9 @@ PersonalKind = Literal["email", "phone", "card", "iban", "national id", "ip"]
 Country = Literal["us", "gb", "fr", "es", "de", "it", "nl", "pl", "br", "cn", "in", "ca"]
 
 
-class PersonalDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="personal_data", tag_field="kind"):
+class PersonalDataConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="personal_data", tag_field="kind"
+):
     """`kinds` and `countries` (whose national ids are looked for); empty means all."""
 
     action: SpanAction = "redact"
@@ -47,12 +49,12 @@ def _digits(text: str) -> list[int]:
 def luhn(text: str) -> bool:
     """The check digit of ISO/IEC 7812-1; false for a number of one repeated digit."""
     digits = _digits(text)
-    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]  # noqa: PLR2004  (a sum of digits)
+    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
     return len(set(digits)) > 1 and (sum(digits[::-2]) + sum(doubled)) % 10 == 0
 
 
 def _card(text: str) -> bool:
-    return 13 <= len(_digits(text)) <= 19 and text[0] in "23456" and luhn(text)  # noqa: PLR2004
+    return 13 <= len(_digits(text)) <= 19 and text[0] in "23456" and luhn(text)
 
 
 def iban(text: str) -> bool:
@@ -74,7 +76,7 @@ def _us(text: str) -> bool:
 
 def _fr(text: str) -> bool:
     digits = "".join(map(str, _digits(text.replace("2A", "19").replace("2B", "18"))))
-    return len(digits) == 15 and 97 - int(digits[:13]) % 97 == int(digits[13:])  # noqa: PLR2004
+    return len(digits) == 15 and 97 - int(digits[:13]) % 97 == int(digits[13:])
 
 
 def _es(text: str) -> bool:
@@ -87,7 +89,9 @@ def _de(text: str) -> bool:
     digits, product = _digits(text), 10
     for digit in digits[:-1]:
         product = ((product + digit) % 10 or 10) * 2 % 11
-    return len(digits) == 11 and digits[0] != 0 and (11 - product) % 10 == digits[-1] and 7 <= len(set(digits[:-1])) <= 9  # noqa: PLR2004
+    return (
+        len(digits) == 11 and digits[0] != 0 and (11 - product) % 10 == digits[-1] and 7 <= len(set(digits[:-1])) <= 9
+    )
 
 
 def _nl(text: str) -> bool:
@@ -96,14 +100,19 @@ def _nl(text: str) -> bool:
 
 def _pl(text: str) -> bool:
     month = int(text[2:4]) % 20
-    return 1 <= month <= 12 and 1 <= int(text[4:6]) <= 31 and _weighted(text, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1), 10) == 0  # noqa: PLR2004
+    return (
+        1 <= month <= 12 and 1 <= int(text[4:6]) <= 31 and _weighted(text, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1), 10) == 0
+    )
 
 
 def _br(text: str) -> bool:
     digits = _digits(text)
     if len(set(digits)) == 1:
         return False
-    return all(sum(d * w for d, w in zip(digits, range(n + 1, 1, -1), strict=False)) * 10 % 11 % 10 == digits[n] for n in (9, 10))
+    return all(
+        sum(d * w for d, w in zip(digits, range(n + 1, 1, -1), strict=False)) * 10 % 11 % 10 == digits[n]
+        for n in (9, 10)
+    )
 
 
 def _it(text: str) -> bool:
@@ -113,12 +122,21 @@ def _it(text: str) -> bool:
 
 
 def _cn(text: str) -> bool:
-    return "10X98765432"[_weighted(text[:17], (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2), 11)] == text[-1].upper()
+    return (
+        "10X98765432"[_weighted(text[:17], (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2), 11)]
+        == text[-1].upper()
+    )
 
 
 def _in(text: str) -> bool:
     """Aadhaar: Verhoeff's dihedral check."""
-    product = [[(i + j) % 5 if i < 5 and j < 5 else (i + j) % 5 + 5 if i < 5 else (i - j) % 5 + 5 if j < 5 else (i - j) % 5 for j in range(10)] for i in range(10)]  # noqa: PLR2004
+    product = [
+        [
+            (i + j) % 5 if i < 5 and j < 5 else (i + j) % 5 + 5 if i < 5 else (i - j) % 5 + 5 if j < 5 else (i - j) % 5
+            for j in range(10)
+        ]
+        for i in range(10)
+    ]
     shift, check = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4], 0
     for position, digit in enumerate(reversed(_digits(text))):
         moved = digit
@@ -129,11 +147,15 @@ def _in(text: str) -> bool:
 
 
 def _phone(text: str) -> bool:
-    return 8 <= len(_digits(text)) <= 15  # noqa: PLR2004
+    return 8 <= len(_digits(text)) <= 15
 
 
 def _ipv4(text: str) -> bool:
-    return all(int(part) < 256 and str(int(part)) == part for part in text.split(".")) and text not in {"0.0.0.0", "127.0.0.1", "255.255.255.255"}  # noqa: PLR2004
+    return all(int(part) < 256 and str(int(part)) == part for part in text.split(".")) and text not in {
+        "0.0.0.0",
+        "127.0.0.1",
+        "255.255.255.255",
+    }
 
 
 def _ipv6(text: str) -> bool:
@@ -149,7 +171,9 @@ def _number(what: str, body: str, valid: Callable[[str], bool] | None) -> Patter
 
 def _local_phone(body: str) -> Pattern:
     """A phone number without a country: not within a longer row of numbers."""
-    return Pattern("phone", body, re.compile(rf"(?<![A-Za-z0-9])(?<!\d[ .-])(?=({body})(?![A-Za-z0-9]|[ .-]\d))", re.ASCII))
+    return Pattern(
+        "phone", body, re.compile(rf"(?<![A-Za-z0-9])(?<!\d[ .-])(?=({body})(?![A-Za-z0-9]|[ .-]\d))", re.ASCII)
+    )
 
 
 def _open_from(text: str) -> int:

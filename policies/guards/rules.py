@@ -1,4 +1,6 @@
-"""Rules in YAML, compiled into one filtered RE2 set: a linear pass finds the words that rules need, and only the rules
+"""Rules in YAML, compiled into one filtered RE2 set.
+
+A linear pass finds the words that rules need, and only the rules
 whose words are all there are run, each in linear time. (One plain RE2 set was measured at 2 to 5 ms for 2,000 new
 characters against 0.15 ms: its automaton holds the product of all gaps of all rules and never stops growing.)
 """

@@ -10,7 +10,6 @@ import msgspec
 from policies.guards.spans import Pattern, Patterns, SpanAction, SpanGuard
 
 
-
 class SecretsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="secrets", tag_field="kind"):
     """What to do with a secret; each is replaced by `[redacted kind]`."""
 
@@ -38,7 +37,11 @@ def _mixed(value: str) -> bool:
 
 def _token(what: str, body: str, inner: str = r"A-Za-z0-9_-") -> Pattern:
     """A token of printable characters with a prefix of its own, bounded by characters that it cannot hold."""
-    return Pattern(what, re.sub(r"\{(\d+),\d+\}", r"{\1,}", body), re.compile(rf"(?<![A-Za-z0-9_])(?=({body})(?![{inner}]))", re.ASCII))
+    return Pattern(
+        what,
+        re.sub(r"\{(\d+),\d+\}", r"{\1,}", body),
+        re.compile(rf"(?<![A-Za-z0-9_])(?=({body})(?![{inner}]))", re.ASCII),
+    )
 
 
 def _open_from(text: str) -> int:

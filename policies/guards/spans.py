@@ -176,7 +176,9 @@ class SpanGuard:
             if start + SLICE < len(text):
                 yield
         action = self.action if spans else "allow"
-        return Verdict(self.kind, action, float(bool(spans)), tuple(spans), tuple(sorted({s.what for s in spans})), len(text))
+        return Verdict(
+            self.kind, action, float(bool(spans)), tuple(spans), tuple(sorted({s.what for s in spans})), len(text)
+        )
 
     @property
     def action(self) -> Action:

@@ -28,14 +28,84 @@ _SEPARATOR: Final = re.compile(r"[._*|~+\-/\\]")
 _WIDE_GAP: Final = re.compile(r"[ \t]{2,}|\n|[ \t]*[|/_][ \t]*")
 _LEET: Final = str.maketrans("0134578@$!|+€£", "oieastbasilteg"[:14])
 _LEET_WORD: Final = re2.compile(rb"[a-z][013457@$!8][a-z]|\b[013457@$!][a-z]{2}|[a-z]{2}[013457@$][^0-9a-z]")
-_ROT13: Final = re2.compile(rb"\b(?:gur|naq|lbhe|lbh|nyy|nobir|cerivbhf|cevbe|vafgehpgvbaf|vtaber|sbetrg|flfgrz|cebzcg|cnffjbeq|frperg|grkg|fubj|erirny|guvf|jung)\b")
-_TURNED: Final = re2.compile(rb"\b(?:eht|ruoy|uoy|evoba|suoiverp|roirp|snoitcurtsni|erongi|tegrof|metsys|tpmorp|drowssap|terces|txet|wohs|laever|siht|taht|tahw)\b")
+# Frequent words of requests and of attacks; those that are words of some language when disguised are left out.
+_FREQUENT: Final = [
+    "the",
+    "and",
+    "you",
+    "your",
+    "this",
+    "that",
+    "with",
+    "from",
+    "what",
+    "will",
+    "please",
+    "tell",
+    "give",
+    "show",
+    "write",
+    "text",
+    "prompt",
+    "system",
+    "message",
+    "ignore",
+    "forget",
+    "disregard",
+    "previous",
+    "prior",
+    "above",
+    "instructions",
+    "instruction",
+    "rules",
+    "guidelines",
+    "password",
+    "secret",
+    "reveal",
+    "repeat",
+    "print",
+    "output",
+    "execute",
+    "without",
+    "never",
+    "must",
+    "follow",
+    "answer",
+    "everything",
+    "following",
+    "pretend",
+    "mode",
+    "developer",
+    "restrictions",
+    "respond",
+    "model",
+    "language",
+    "say",
+    "now",
+    "code",
+    "word",
+    "words",
+    "before",
+    "have",
+    "should",
+    "which",
+    "would",
+    "about",
+    "user",
+    "admin",
+    "access",
+    "key",
+]
+_ROT13: Final = re2.compile(rf"\b(?:{'|'.join(codecs.encode(word, 'rot13') for word in _FREQUENT)})\b".encode())
+_TURNED: Final = re2.compile(
+    rf"\b(?:{'|'.join(word[::-1] for word in _FREQUENT if word not in {'now', 'say', 'key', 'mode'})})\b".encode()
+)
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _ASCII: Final = bytes(range(128))
 _ENOUGH: Final = 2  # words that give a disguise away
 _SEVERAL: Final = 3  # the same where harmless texts have them too
 _ALPHABET: Final = dict(zip(
-    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..".split(),
+    [".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.", "---", ".--.", "--.-", ".-.", "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--.."],
     "abcdefghijklmnopqrstuvwxyz", strict=True,
 ))  # fmt: skip
 
@@ -118,7 +188,7 @@ def _spaced(text: str) -> str:
     for part in _WIDE_GAP.split(text):
         letters = part.split()
         alone = sum(len(letter) == 1 for letter in letters)
-        lines.append("".join(letters) if alone > 0.7 * len(letters) else part)  # noqa: PLR2004
+        lines.append("".join(letters) if alone > 0.7 * len(letters) else part)
     return " ".join(lines)
 
 
@@ -155,7 +225,7 @@ def _turned(plain: str) -> Iterator[tuple[str, str]]:
     foreign = data.translate(None, _ASCII).decode("utf-8")
     if len(foreign) > _SEVERAL:
         latin = foreign.translate(LOOKALIKES).encode("ascii", "ignore")
-        if len(latin) > 0.8 * len(foreign):  # noqa: PLR2004
+        if len(latin) > 0.8 * len(foreign):
             yield "lookalikes", plain.translate(LOOKALIKES)
 
 

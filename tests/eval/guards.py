@@ -85,13 +85,15 @@ HOMOGLYPHS = str.maketrans("aeopcxyijs", "аеорсхуіјѕ")
 FULLWIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 BOLD = {ord("a") + i: 0x1D41A + i for i in range(26)} | {ord("A") + i: 0x1D400 + i for i in range(26)}
 DISGUISES: dict[str, Callable[[str], str]] = {
-    "zero-width": lambda text: "\u200b".join(text),
+    "zero-width": "\u200b".join,
     "homoglyphs": lambda text: text.translate(HOMOGLYPHS),
     "fullwidth": lambda text: text.translate(FULLWIDTH),
     "bold letters": lambda text: text.translate(BOLD),
     "combining marks": marked,
-    "tag characters": lambda text: "Hello " + "".join(chr(0xE0000 + ord(char)) for char in text if char.isascii() and char.isprintable()),
-    "soft hyphens": lambda text: "\u00ad".join(text),
+    "tag characters": lambda text: (
+        "Hello " + "".join(chr(0xE0000 + ord(char)) for char in text if char.isascii() and char.isprintable())
+    ),
+    "soft hyphens": "\u00ad".join,
     "leet": lambda text: text.translate(str.maketrans("aeiost", "4310$7")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "hex": lambda text: text.encode().hex(),
@@ -122,7 +124,9 @@ def by_set(rows: list[Row], verdicts: list[Verdict]) -> list[SetResult]:
     for (name, label), found in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
         flagged = sum(verdict.action != "allow" for verdict in found)
         blocked = sum(verdict.action == "block" for verdict in found)
-        results.append(SetResult(name, label, len(found), flagged / len(found), wilson(flagged, len(found)), blocked / len(found)))
+        results.append(
+            SetResult(name, label, len(found), flagged / len(found), wilson(flagged, len(found)), blocked / len(found))
+        )
     return results
 
 
@@ -167,13 +171,24 @@ def timings(rows: list[Row]) -> list[Timing]:
 
 def tables(results: Results) -> str:
     """The results as Markdown."""
-    lines = [f"Weights `{results.weights}`, {results.date}, `{results.command}`.\n", "| set | texts | flagged (95 % interval) | blocked |", "|---|---|---|---|"]
+    lines = [
+        f"Weights `{results.weights}`, {results.date}, `{results.command}`.\n",
+        "| set | texts | flagged (95 % interval) | blocked |",
+        "|---|---|---|---|",
+    ]
     for label in ("attack", "benign"):
         lines.append(f"| **{'attacks' if label == 'attack' else 'harmless'}** | | | |")
         for row in (row for row in results.sets if row.label == label):
             low, high = row.flagged_interval
-            lines.append(f"| {row.name} | {row.texts} | {row.flagged:.1%} ({low:.1%} to {high:.1%}) | {row.blocked:.1%} |")
-    lines += ["", "| disguise | still detected |", "|---|---|", *(f"| {name} | {share:.1%} |" for name, share in results.disguises.items())]
+            lines.append(
+                f"| {row.name} | {row.texts} | {row.flagged:.1%} ({low:.1%} to {high:.1%}) | {row.blocked:.1%} |"
+            )
+    lines += [
+        "",
+        "| disguise | still detected |",
+        "|---|---|",
+        *(f"| {name} | {share:.1%} |" for name, share in results.disguises.items()),
+    ]
     lines += ["", "| text | p50 ms | p99 ms | CPU p50 ms |", "|---|---|---|---|"]
     lines += [f"| {t.what} | {t.p50:.2f} | {t.p99:.2f} | {t.cpu_p50:.2f} |" for t in results.timings]
     return "\n".join(lines) + "\n"
@@ -195,7 +210,9 @@ def main() -> int:
     print(tables(results))
     if dry:
         return 0
-    (ROOT / "bench" / "results" / f"eval-guards-{results.date}.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
+    (ROOT / "bench" / "results" / f"eval-guards-{results.date}.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(results)) + b"\n"
+    )
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
     PAGE.write_text(f"{before}{MARKS[0]}{tables(results)}{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8")
     scores = [(row.set, row.label, verdict.score) for row, verdict in zip(rows, verdicts, strict=True)]

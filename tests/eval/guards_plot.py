@@ -41,9 +41,15 @@ def histograms(scores: list[tuple[str, str, float]], limits: Thresholds, path: P
         for index, count in enumerate(counts):
             if count:
                 tall = (ROW - 8) * (count / max(counts)) ** 0.5
-                parts.append(f'<rect x="{across(LOWEST + index * step):.1f}" y="{base - tall:.1f}" width="8" height="{tall:.1f}" fill="{colour}"/>')
+                parts.append(
+                    f'<rect x="{across(LOWEST + index * step):.1f}" y="{base - tall:.1f}" width="8" height="{tall:.1f}" fill="{colour}"/>'
+                )
     for word, score in (("flag", limits.flag), ("block", limits.block)):
         x = across(odds(score))
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - 30}" stroke="black" stroke-dasharray="4 3"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - (18 if word == "flag" else 6)}" text-anchor="middle">{word} at {score:.3f}</text>')
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - 30}" stroke="black" stroke-dasharray="4 3"/>'
+        )
+        parts.append(
+            f'<text x="{x:.1f}" y="{height - (18 if word == "flag" else 6)}" text-anchor="middle">{word} at {score:.3f}</text>'
+        )
     path.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")

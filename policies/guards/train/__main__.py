@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from policies.guards.injection import HERE, Boosts, Calibration, Thresholds, sigmoid
-from policies.guards.train.fit import Corpus, Fitted, calibrate, fit_all, quantise
+from policies.guards.injection import HERE, Calibration
+from policies.guards.train.fit import Calibrated, Corpus, Fitted, calibrate, fit_all, quantise
 from policies.guards.train.grammar import Example, expand
 
 SEED: Final = 7
@@ -40,19 +40,22 @@ def read(path: Path) -> list[Example]:
     return [Example(row.text, row.label == "attack", row.set) for row in rows]
 
 
-def write(fitted: Fitted, boosts: Boosts, user: Thresholds, tool: Thresholds, corpus: Corpus, source: bytes) -> None:
+def write(fitted: Fitted, found: Calibrated, corpus: Corpus, source: bytes) -> None:
     """Write the three files into the package; the version is a digest of the weights."""
     weights, scale = quantise(fitted.weights)
     version = hashlib.sha256(weights.tobytes() + repr((scale, fitted.bias)).encode()).hexdigest()[:16]
     np.savez_compressed(HERE / "weights.npz", weights=weights, scale=scale, bias=fitted.bias, version=version)
-    calibration = Calibration(version, boosts, user, tool)
+    calibration = Calibration(version, found.boosts, found.user, found.tool)
     (HERE / "calibration.json").write_bytes(msgspec.json.format(msgspec.json.encode(calibration)) + b"\n")
     counts = Counter((example.origin, example.attack) for example in corpus.examples)
     manifest = {
         "command": "make train-guard",
         "train.jsonl sha256": hashlib.sha256(source).hexdigest(),
         "licences": LICENCES,
-        "rows used": {f"{origin} {'attack' if attack else 'benign'}": count for (origin, attack), count in sorted(counts.items())},
+        "flagged when the set was left out": found.unseen,
+        "rows used": {
+            f"{origin} {'attack' if attack else 'benign'}": count for (origin, attack), count in sorted(counts.items())
+        },
     }
     (HERE / "training.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
@@ -62,12 +65,12 @@ def main() -> int:
     folder = os.environ.get("LOCKGATE_DATA", "")
     path = Path(folder) / "guards" / "train.jsonl"
     if not folder or not path.is_file():
-        print("LOCKGATE_DATA names no folder with guards/train.jsonl: nothing trained", file=sys.stderr)  # noqa: T201
+        print("LOCKGATE_DATA names no folder with guards/train.jsonl: nothing trained", file=sys.stderr)
         return 2
     corpus = Corpus(read(path) + expand(Path(__file__).parent / "own.yaml", SEED), NEAR)
-    boosts, user, tool = calibrate(corpus)
-    write(fit_all(corpus), boosts, user, tool, corpus, path.read_bytes())
-    print(f"boosts {boosts}\nuser {user}\ntool {tool}\nsigmoid(0) = {sigmoid(0)}")  # noqa: T201
+    found = calibrate(corpus)
+    write(fit_all(corpus), found, corpus, path.read_bytes())
+    print(f"{found.boosts}\nuser {found.user}\ntool results {found.tool}")
     return 0
 
 

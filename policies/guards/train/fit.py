@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from policies.guards.classifier import BITS, Classifier, buckets
-from policies.guards.injection import SEGMENT, Boosts, Calibration, Injection, InjectionConfig, Reading, Thresholds, boost, segments, sigmoid
+from policies.guards.injection import (
+    SEGMENT,
+    Boosts,
+    Calibration,
+    Injection,
+    InjectionConfig,
+    Reading,
+    Thresholds,
+    boost,
+    segments,
+    sigmoid,
+)
 from policies.guards.train.grammar import Example
 
 REGULARISATION: Final = 5.0
@@ -115,7 +126,9 @@ def quantise(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
 
 def documents(corpus: Corpus, name: str, count: int) -> list[str]:
     """Long texts made of one set's harmless ones, as a tool might return them."""
-    texts = [e.text for e, chosen in zip(corpus.examples, (corpus.origin == name) & ~corpus.attack, strict=True) if chosen]
+    texts = [
+        e.text for e, chosen in zip(corpus.examples, (corpus.origin == name) & ~corpus.attack, strict=True) if chosen
+    ]
     rng = np.random.default_rng(0)
     made = []
     for number in range(count if texts else 0):
@@ -123,11 +136,22 @@ def documents(corpus: Corpus, name: str, count: int) -> list[str]:
         while size < DOCUMENT:
             picked.append(texts[rng.integers(len(texts))])
             size += len(picked[-1]) + 2
-        made.append(("\n\n".join(picked) if number % 2 else msgspec.json.encode({"results": picked}).decode())[: 2 * DOCUMENT])
+        made.append(
+            ("\n\n".join(picked) if number % 2 else msgspec.json.encode({"results": picked}).decode())[: 2 * DOCUMENT]
+        )
     return made
 
 
-def calibrate(corpus: Corpus) -> tuple[Boosts, Thresholds, Thresholds]:
+class Calibrated(msgspec.Struct, frozen=True):
+    """What `calibrate` found; `unseen` is each set's share of texts flagged by weights that had not seen the set."""
+
+    boosts: Boosts
+    user: Thresholds
+    tool: Thresholds
+    unseen: dict[str, float]
+
+
+def calibrate(corpus: Corpus) -> Calibrated:
     """Leave one set out at a time; choose the boosts that find most attacks at the wanted rates, and both thresholds."""
     names = sorted(set(corpus.origin) - {"own"})
     public = corpus.origin != "own"
@@ -152,9 +176,16 @@ def calibrate(corpus: Corpus) -> tuple[Boosts, Thresholds, Thresholds]:
         return float(np.mean(shares))
 
     boosts = max(GRID, key=found)
-    user = thresholds(readings.scores(odds, boosts)[harmless])
+    scores = readings.scores(odds, boosts)
+    user = thresholds(scores[harmless])
     tool = thresholds(np.concatenate([long.scores(o, boosts) for long, o in tools]))
-    return boosts, user, Thresholds(max(user.flag, tool.flag), max(user.block, tool.block))
+    limit = math.log(user.flag / (1 - user.flag))
+    unseen = {
+        f"{name} {'attack' if attack else 'benign'}": round(float((scores[rows] > limit).mean()), 3)
+        for name, attack in itertools.product(names, (True, False))
+        if (rows := (corpus.origin == name) & (corpus.attack == attack)).any()
+    }
+    return Calibrated(boosts, user, Thresholds(max(user.flag, tool.flag), max(user.block, tool.block)), unseen)
 
 
 def thresholds(scores: NDArray[np.float64]) -> Thresholds:

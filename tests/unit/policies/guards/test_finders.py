@@ -77,7 +77,10 @@ def test_numbers_without_the_right_check_digits_stay(text: str) -> None:
 
 def test_kinds_and_countries_narrow_the_search() -> None:
     finder = personal_data(("us",), frozenset({"national id"}))
-    assert redact("536-90-4399 bob@mail.test 12345678Z", finder.find("536-90-4399 bob@mail.test 12345678Z")) == "[redacted national id] bob@mail.test 12345678Z"
+    assert (
+        redact("536-90-4399 bob@mail.test 12345678Z", finder.find("536-90-4399 bob@mail.test 12345678Z"))
+        == "[redacted national id] bob@mail.test 12345678Z"
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,10 @@ def test_links_leave_only_for_allowed_hosts(text: str, wanted: str) -> None:
 
 def test_keywords_are_whole_words_of_any_case() -> None:
     finder = literals(["red fox", "straße"], "keyword", whole_words=True)
-    assert redact("A RED FOX, red foxes, Straße.", finder.find("A RED FOX, red foxes, Straße.")) == "A [redacted keyword], red foxes, [redacted keyword]."
+    assert (
+        redact("A RED FOX, red foxes, Straße.", finder.find("A RED FOX, red foxes, Straße."))
+        == "A [redacted keyword], red foxes, [redacted keyword]."
+    )
 
 
 @pytest.mark.parametrize("words", [[], [""], ["x" * 201]])

@@ -30,7 +30,7 @@ def test_disguised_letters_read_as_what_they_look_like(text: str) -> None:
 
 def test_tags_are_told_apart_from_flags() -> None:
     """A hidden message is a sign by itself, the flag of Scotland is none."""
-    assert Normaliser()("hi" + "".join(chr(0xE0000 + ord(char)) for char in ASK)).smuggled
+    assert Normaliser()("hi" + "".join(chr(0xE0000 + ord(char)) for char in ASK)).smuggled == ASK
     assert not Normaliser()("\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f").smuggled
 
 

@@ -24,7 +24,15 @@ def test_every_kind_is_built_from_its_settings() -> None:
         assert finish(guard.scan("hi", "user")).action == "allow"
 
 
-@pytest.mark.parametrize("text", [b'{"kind": "secrets", "acton": "flag"}', b'{"kind": "nothing"}', b'{"kind": "length"}', b'{"kind": "secrets", "action": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"kind": "secrets", "acton": "flag"}',
+        b'{"kind": "nothing"}',
+        b'{"kind": "length"}',
+        b'{"kind": "secrets", "action": "x"}',
+    ],
+)
 def test_unknown_settings_are_refused(text: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(text, type=GuardConfig)

@@ -40,7 +40,12 @@ def test_what_is_disguised_is_read(how: str) -> None:
 
 def test_plain_text_has_no_other_reading() -> None:
     """Ordinary requests cost no second pass."""
-    for text in ("Write a poem about the sea, please.", "Wie geht es dir heute?", "int main() { return 0; }", "si no era la foto de 2024"):
+    for text in (
+        "Write a poem about the sea, please.",
+        "Wie geht es dir heute?",
+        "int main() { return 0; }",
+        "si no era la foto de 2024",
+    ):
         assert views(text, Normaliser()(text).text) == []
 
 
