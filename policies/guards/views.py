@@ -26,6 +26,7 @@ _ESCAPE: Final = re.compile(r"\\u\{?([0-9a-fA-F]{4,5})\}?|\\x([0-9a-fA-F]{2})")
 _JOINED: Final = re.compile(r"(?<!\w)(?:\w[._*|~+\-/\\]){2,}\w(?!\w)")
 _SEPARATOR: Final = re.compile(r"[._*|~+\-/\\]")
 _WIDE_GAP: Final = re.compile(r"[ \t]{2,}|\n|[ \t]*[|/_][ \t]*")
+_ALONE: Final = re.compile(r"(?<!\S)(?:\w ){3,}\w(?!\S)")
 _LEET: Final = str.maketrans("0134578@$!|+€£", "oieastbasilteg"[:14])
 _LEET_WORD: Final = re2.compile(rb"[a-z][013457@$!8][a-z]|\b[013457@$!][a-z]{2}|[a-z]{2}[013457@$][^0-9a-z]")
 # Frequent words of requests and of attacks; those that are words of some language when disguised are left out.
@@ -98,11 +99,12 @@ _FREQUENT: Final = [
 ]
 _ROT13: Final = re2.compile(rf"\b(?:{'|'.join(codecs.encode(word, 'rot13') for word in _FREQUENT)})\b".encode())
 _TURNED: Final = re2.compile(
-    rf"\b(?:{'|'.join(word[::-1] for word in _FREQUENT if word not in {'now', 'say', 'key', 'mode'})})\b".encode()
+    rf"\b(?:{'|'.join(word[::-1] for word in _FREQUENT if word not in {'and', 'now', 'say', 'key', 'mode'})})\b".encode()
 )
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _ASCII: Final = bytes(range(128))
 _ENOUGH: Final = 2  # words that give a disguise away
+_SHORT: Final = 80  # characters of a text in which one such word is enough
 _SEVERAL: Final = 3  # the same where harmless texts have them too
 _ALPHABET: Final = dict(zip(
     [".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.", "---", ".--.", "--.-", ".-.", "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--.."],
@@ -188,7 +190,8 @@ def _spaced(text: str) -> str:
     for part in _WIDE_GAP.split(text):
         letters = part.split()
         alone = sum(len(letter) == 1 for letter in letters)
-        lines.append("".join(letters) if alone > 0.7 * len(letters) else part)
+        mostly = alone > 0.7 * len(letters)
+        lines.append("".join(letters) if mostly else _ALONE.sub(lambda run: run[0].replace(" ", ""), part))
     return " ".join(lines)
 
 
@@ -217,9 +220,10 @@ def _turned(plain: str) -> Iterator[tuple[str, str]]:
     data = plain.encode("utf-8", "replace")
     if len(_LEET_WORD.findall(data)) >= _SEVERAL:
         yield "leet", plain.translate(_LEET)
-    if len(_ROT13.findall(data)) >= _ENOUGH:
+    enough = 1 if len(plain) < _SHORT else _ENOUGH
+    if len(_ROT13.findall(data)) >= enough:
         yield "rot13", codecs.decode(plain, "rot13")
-    if len(_TURNED.findall(data)) >= _ENOUGH:
+    if len(_TURNED.findall(data)) >= enough:
         yield "reversed", plain[::-1]
         yield "reversed", " ".join(word[::-1] for word in plain.split())
     foreign = data.translate(None, _ASCII).decode("utf-8")
