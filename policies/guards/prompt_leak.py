@@ -16,6 +16,7 @@ WORDS: Final = 8
 _CJK: Final = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 # A word; every letter of a script without spaces is one.
 _WORD: Final = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+_NEAR: Final = 120  # characters in which a run's worth of words usually is
 _LONGEST_WORD: Final = 128  # characters that are compared
 
 
@@ -33,6 +34,7 @@ class Runs:
     def __init__(self, prompt: str, size: int) -> None:
         words = [word[0][:_LONGEST_WORD].casefold() for word in _WORD.finditer(prompt)]
         self._size = size
+        self._known = set(words)
         self._runs = {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
 
     def find(self, text: str) -> list[Span]:
@@ -41,6 +43,8 @@ class Runs:
             return []
         words = list(_WORD.finditer(text))
         folded = [word[0][:_LONGEST_WORD].casefold() for word in words]
+        if self._known.isdisjoint(folded[self._size - 1 :: self._size]):  # every run covers one of these
+            return []
         return [
             Span(words[i].start(), words[i + self._size - 1].end(), "system prompt")
             for i in range(len(words) - self._size + 1)
@@ -51,8 +55,11 @@ class Runs:
         """The start of the last words that could begin a run."""
         if not self._runs:
             return len(text)
-        starts = [word.start() for word in _WORD.finditer(text)][-self._size :]
-        return starts[0] if starts else len(text)
+        near = max(0, len(text) - _NEAR)
+        starts = [word.start() for word in _WORD.finditer(text, near)]
+        if near and len(starts) <= self._size:  # the first of them may be the end of a word
+            starts = [word.start() for word in _WORD.finditer(text)]
+        return starts[-self._size :][0] if starts else len(text)
 
 
 class Both:
