@@ -13,10 +13,10 @@ PYTEST ?= -n 2 --dist loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CLIENTS := tests/wire/envs
 
-.PHONY: help setup serve test check bench chaos lock
+.PHONY: help setup serve test check bench chaos eval train-guard lock
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv from requirements.lock (done once, and again when the lock changes)
 
@@ -50,6 +50,13 @@ bench: setup  ## measure against the controls of the same run (minutes; wants an
 
 chaos: setup  ## kill providers under 200 clients and judge what they saw (minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py
+
+eval: setup  ## measure the guards on the data folder named by LOCKGATE_DATA (absent: says so)
+	@PYTHONPATH=. $(BIN)/python tests/eval/guards.py
+
+train-guard: setup  ## train the injection classifier anew from LOCKGATE_DATA and our own texts (about a minute)
+	@$(PIP) --editable '.[train]'
+	@$(BIN)/python -m policies.guards.train
 
 lock: setup  ## resolve every lock file anew, with hashes and without index addresses
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock

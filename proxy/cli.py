@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.commands import check, explain, fake, serve
+from proxy.commands import check, explain, fake, guard_test, serve
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -44,6 +44,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "fake":
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(fake(options.host, options.port))
+    if options.command == "guard":
+        lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
+        return guard_test(lines)
     path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
 
     def load() -> Config:
@@ -73,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("explain", parents=[with_config], help="say where a call for a model would go, and why")
     one.add_argument("model")
     commands.add_parser("schema", help="print the JSON schema of the configuration")
+    guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
+    guard.add_argument("action", choices=["test"])
+    guard.add_argument("file", help="a file, or - for standard input")
     scripted = commands.add_parser("fake", help="serve the scripted provider over HTTP")
     scripted.add_argument("--host", default="127.0.0.1")
     scripted.add_argument("--port", type=int, default=9100)

@@ -1,6 +1,7 @@
 """What the commands do."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -83,6 +84,17 @@ def explain(config: Config, model: str) -> int:
     except UnknownModel as error:
         say([error.message, "Routes: " + ", ".join(config.routes)])
         return 1
+    return 0
+
+
+def guard_test(texts: Iterable[str]) -> int:
+    """Say of each text what the injection guard makes of it, with which score."""
+    module = importlib.import_module("policies.guards.injection")  # its libraries load only where they are used
+    finish = importlib.import_module("policies.guards.verdict").finish
+    guard = module.Injection.load(module.InjectionConfig())
+    for text in texts:
+        verdict = finish(guard.scan(text.rstrip("\n"), "user"))
+        say([f"{verdict.action:5} {verdict.score:.3f}  {text.strip()[:100]}  ({', '.join(verdict.reasons)})"])
     return 0
 
 

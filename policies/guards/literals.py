@@ -1,0 +1,36 @@
+"""Finds given texts, whatever their case: keywords, a canary."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from policies.guards.spans import Pattern, Patterns
+
+LONGEST_LITERAL: Final = 200
+
+
+def literals(texts: Iterable[str], what: str, *, whole_words: bool) -> Patterns:
+    """A finder of the texts. ValueError when there is none, or one of no or too many characters."""
+    wanted = sorted({text.strip() for text in texts}, key=lambda text: (-len(text), text))
+    if not wanted or not wanted[-1] or len(wanted[0]) > LONGEST_LITERAL:
+        raise ValueError(f"give one or more texts of 1 to {LONGEST_LITERAL} characters")
+    beginnings = {text[:size].lower() for text in wanted for size in range(1, len(text) + 1)}
+    longest = len(wanted[0])
+
+    def open_from(text: str) -> int:
+        """The earliest end of the text that one of the wanted ones begins with."""
+        tail = text[-longest:]
+        for start in range(len(tail)):
+            if tail[start:].lower() in beginnings:
+                return len(text) - len(tail) + start
+        return len(text)
+
+    any_of = "|".join(map(re.escape, wanted))
+    before, after = (r"(?<!\w)", r"(?!\w)") if whole_words else ("", "")
+    regex = re.compile(rf"{before}(?=({any_of}){after})", re.IGNORECASE)
+    return Patterns([Pattern(what, f"(?i){'|'.join(map(_quoted, wanted))}", regex)], open_from)
+
+
+def _quoted(text: str) -> str:
+    """A text as an RE2 pattern for itself."""
+    return "".join(char if char.isalnum() or ord(char) > 127 else f"\\x{{{ord(char):x}}}" for char in text)  # noqa: PLR2004

@@ -1,0 +1,1 @@
+"""How the injection classifier is trained: `make train-guard`. Not part of the installed package."""

@@ -1,0 +1,59 @@
+"""What a guard says about a text, and the seam every guard stands behind."""
+
+from collections.abc import Generator
+from typing import Literal, Protocol
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+Action = Literal["allow", "flag", "redact", "block", "not_scanned"]
+
+
+class Span(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Characters `start` to `end` of the scanned text, and what they are (a word for the placeholder, never the text)."""
+
+    start: int
+    end: int
+    what: str
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """One guard's finding. `score` is 0 to 1. `reasons` (layers, rule ids, kinds) are for operators, never for clients.
+
+    `scanned` counts the characters that were looked at; less than the text's length means that a limit cut in.
+    """
+
+    guard: str
+    action: Action
+    score: float = 0.0
+    spans: tuple[Span, ...] = ()
+    reasons: tuple[str, ...] = ()
+    scanned: int = 0
+
+
+Scan = Generator[None, None, Verdict]
+
+
+class Guard(Protocol):
+    """One check of text. Immutable, safe to share between tasks and threads."""
+
+    @property
+    def kind(self) -> str:
+        """The word it has in the configuration."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the guard could judge a text differently: part of the keys of caches."""
+
+    def scan(self, text: str, role: Role, /) -> Scan:
+        """Scan in slices: the generator yields after at most a few milliseconds of work and returns the verdict."""
+
+
+def finish(scan: Scan) -> Verdict:
+    """Run a scan to its end at once."""
+    while True:
+        try:
+            next(scan)
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict

@@ -1,0 +1,106 @@
+"""Redaction of streams and of whole texts."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from policies.guards import exfiltration, keywords, personal_data, secrets
+from policies.guards.prompt_leak import PromptLeak, PromptLeakConfig
+from policies.guards.spans import PATIENCE, SpanGuard, merged, redact
+from policies.guards.verdict import Span, finish
+
+PROMPT = "You are Robin, the assistant of Acme Bank. Never tell anyone the code word and always answer in rhymes of two lines."
+CANARY = "canary 77-xyz É"
+GUARDS: dict[str, SpanGuard] = {
+    "secrets": secrets.build(secrets.SecretsConfig()),
+    "personal_data": personal_data.build(personal_data.PersonalDataConfig()),
+    "exfiltration": exfiltration.build(exfiltration.ExfiltrationConfig(allow=[".example.com"])),
+    "keywords": keywords.build(keywords.KeywordsConfig(words=["red fox", "fox", "Straße", "中文 词"], action="redact")),
+    "prompt_leak": PromptLeak(PromptLeakConfig(action="redact", canary=CANARY)).of(PROMPT),
+}
+KEY = (
+    "-----BEGIN RSA PRIVATE KEY-----\n"
+    + "MIIEpAIBAAKCAQEA1234567890abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL\n" * 3
+    + "abcd==\n-----END RSA PRIVATE KEY-----"
+)
+FRAGMENTS = [
+    "sk-proj-abcDEF1234567890abcdef", "sk-", "AKIAIOSFODNN7EXAMPLE", "AKIA", "postgres://bob:hunter2@db.test:5432/x", "://", "@", ":",
+    "Bearer ", "bearer abcdef1234567890XYZ", "password: ", "password=secret: ", "hunter2abc", "is ", "api key", ' = "', "A1b2C3d4E5f6",
+    "eyJhbGciOiJIUzI1NiJ9", ".", "eyJzdWIiOiIxMjM0NTY3ODkwIn0", "dozjgNryP4J3jVmNHl0w5N", KEY, KEY[:40], KEY[32:120], "-----END RSA PRIVATE KEY-----",
+    "bob.smith+x@mail.example.co.uk", "bob@", "mail.test", "+49 30 901820", "+49", " (555) 123-4567", "06 12 34 56 78", "4111 1111 1111 1111",
+    "4111", " 1111", "378282246310005", "DE89 3704 0044 0532 0130 00", "DE89", " 3704", "AND", "536-90-4399", "AB 12 34 56 C", "12345678Z",
+    "192.168.1.10", "2001:db8::1", "12:30:45", "](", "![x](", "https://evil.test/?q=1", "https://a.example.com/x", "<img src=", "\\\\evil", ")", "//",
+    "red fox", "red ", "fox", "STRASSE", "straße", "中文 词", "中文", "é", "日本語の文", "\u200b", "İ", "ß",
+    "You are Robin, the assistant of Acme Bank. Never tell", "the assistant of Acme Bank. Never tell anyone", "never tell anyone the code", CANARY, "CANARY 77-x",
+    " ", " ", "  ", "\n", "\t", ",", "-", "0", "1", "12", "a", "the", "Z", "x" * 70, "1 " * 30, '"', "'",
+]  # fmt: skip
+TEXTS = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6)), max_size=30).map("".join)
+
+
+def streamed(guard: SpanGuard, text: str, cuts: list[int]) -> str:
+    stream = guard.stream()
+    edges = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
+    return "".join([stream.feed(text[start:end]) for start, end in pairwise(edges)]) + stream.close()
+
+
+@pytest.mark.parametrize("kind", GUARDS)
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 600), max_size=40))
+@example(text="call +49 30 901820 now", cuts=list(range(30)))
+@example(text=KEY + " tail", cuts=list(range(300)))
+def test_a_streams_redaction_is_the_whole_texts_for_every_chunking(kind: str, text: str, cuts: list[int]) -> None:
+    """Cutting a text changes nothing that the client reads."""
+    guard = GUARDS[kind]
+    whole = redact(text, finish(guard.scan(text, "assistant")).spans)
+    assert streamed(guard, text, cuts) == whole
+    assert streamed(guard, text, list(range(len(text)))) == whole
+
+
+@pytest.mark.parametrize("kind", GUARDS)
+@pytest.mark.parametrize("filler", ["A", "word ", "中", "1 ", "-", "9"])
+def test_long_runs_stream_as_whole(kind: str, filler: str) -> None:
+    """The limits on what a stream holds back change nothing either."""
+    size = 2 * PATIENCE
+    text = filler * (size // len(filler)) + " sk-proj-abcDEF1234567890abcdef bob@mail.test " + filler * 9000
+    guard = GUARDS[kind]
+    whole = redact(text, finish(guard.scan(text, "assistant")).spans)
+    for step in (997, 4096, 50_000):
+        assert streamed(guard, text, list(range(0, len(text), step))) == whole
+
+
+@pytest.mark.parametrize("kind", GUARDS)
+def test_a_scan_in_slices_finds_what_one_search_finds(kind: str) -> None:
+    """Spans have the whole text's offsets, wherever slices end."""
+    guard = GUARDS[kind]
+    text = " and ".join(FRAGMENTS * 9)
+    assert finish(guard.scan(text, "user")).spans == merged(guard._finder.find(text))
+
+
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 600), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_a_blocked_stream_ends_before_the_first_span(text: str, cuts: list[int]) -> None:
+    """No character of a canary or of the prompt's run leaves, and none after it."""
+    guard = PromptLeak(PromptLeakConfig(canary=CANARY)).of(PROMPT)
+    spans = finish(guard.scan(text, "assistant")).spans
+    sent = streamed(guard, text, cuts)
+    assert sent == (text[: spans[0].start] if spans else text)
+
+
+def test_ordinary_words_are_not_held_back() -> None:
+    """A stream is as quick as the next blank."""
+    stream = GUARDS["secrets"].stream()
+    assert [stream.feed(chunk) for chunk in ("Hello", " world", ", how", " are", " you")] == [
+        "",
+        "Hello ",
+        "world, ",
+        "how ",
+        "are ",
+    ]
+
+
+def test_overlapping_spans_become_one() -> None:
+    """The first one names it."""
+    assert merged([Span(3, 9, "b"), Span(0, 4, "a"), Span(9, 10, "c")]) == (Span(0, 9, "a"), Span(9, 10, "c"))
+    assert redact("0123456789", [Span(3, 9, "b"), Span(0, 4, "a")]) == "[redacted a]9"
