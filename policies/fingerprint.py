@@ -12,7 +12,7 @@ from proxy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS
 _IGNORED = frozenset({"model", "stream", "stream_options", "user", "metadata", "cache"})
 """Members that do not change the answer; the model is in the route's part."""
 _SHARED = (CHAT, COMPLETIONS, EMBEDDINGS)
-_ABSENT = msgspec.Raw(b"null")
+_ONE = (b"1", b"null")
 
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -58,14 +58,17 @@ def is_shareable(call: Call, temperature_ceiling: float) -> bool:
     if call.endpoint is EMBEDDINGS:
         return True
     members = call.head.members
-    if bytes(members.get("n", _ABSENT)) not in (b"1", b"null") or bytes(members.get("store", _ABSENT)) == b"true":
+    if "n" in members and bytes(members["n"]) not in _ONE:
         return False
-    if call.endpoint is COMPLETIONS and bytes(members.get("best_of", _ABSENT)) not in (b"1", b"null"):
+    if "store" in members and bytes(members["store"]) == b"true":
         return False
-    return _temperature(bytes(members.get("temperature", _ABSENT))) <= temperature_ceiling
+    if "best_of" in members and bytes(members["best_of"]) not in _ONE:
+        return False
+    return _temperature(members.get("temperature")) <= temperature_ceiling
 
 
-def _temperature(raw: bytes) -> float:
+def _temperature(member: msgspec.Raw | None) -> float:
+    raw = bytes(member) if member is not None else b"null"
     if raw == b"null":
         return 1.0
     try:

@@ -1,5 +1,6 @@
-"""What failover and single flight add to a call that succeeds at once."""
+"""What failover and single flight add to a call that succeeds at once: figures are of fifty calls."""
 
+import asyncio
 import time
 from random import Random
 
@@ -14,6 +15,8 @@ from proxy.call import Call
 from proxy.chain import Policy, chain
 from proxy.deployments import Deployment, Route
 from proxy.reply import Reply
+
+_AT_ONCE = 50
 
 
 class Instant:
@@ -32,18 +35,24 @@ def _no_guards(_call: Call) -> bytes:
 
 
 def _timed(*policies: Policy) -> Timed:
+    """Fifty different calls at once, as a busy loop has them: alone, each turn of an idle loop would count too."""
     deployment = Deployment(id="p/m", provider_name="p", model="m", provider=Instant())
-    call = a_call(request(1000)).replace(route=Route(name="gpt-4o", deployments=(deployment,)))
+    route = Route(name="gpt-4o", deployments=(deployment,))
+    bodies = [request(1000).replace(b"Be brief.", b"Be brief %d." % number) for number in range(_AT_ONCE)]
+    calls = [a_call(body).replace(route=route) for body in bodies]
     handler = chain(policies, SendOnce(time.monotonic))
 
-    async def once() -> None:
+    async def one(call: Call) -> None:
         call.record.attempts = []
         reply = await handler(call)
         async for _ in reply.items:
             pass
         await reply.aclose("complete")
 
-    return once
+    async def all_at_once() -> None:
+        await asyncio.gather(*(one(call) for call in calls))
+
+    return all_at_once
 
 
 def _failover() -> Failover:
@@ -58,14 +67,14 @@ def _nowhere(name: str) -> Route:
 def register(cases: Cases) -> None:
     """The same call through none, one and both."""
 
-    @cases.case("failover: a call without it")
+    @cases.case("failover: 50 calls without it")
     def bare() -> Timed:
         return _timed()
 
-    @cases.case("failover: with failover")
+    @cases.case("failover: 50 calls with failover")
     def failover() -> Timed:
         return _timed(_failover())
 
-    @cases.case("failover: with single flight and failover")
+    @cases.case("failover: 50 calls with single flight and failover")
     def both() -> Timed:
         return _timed(SingleFlight(SingleFlightConfig(), _no_guards), _failover())
