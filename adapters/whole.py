@@ -38,12 +38,15 @@ def check_whole(body: bytes, status: int, call: Call) -> tuple[bytes, Usage | No
     answer = bytes(getattr(view, call.endpoint.answer))
     if not answer.startswith(b"["):
         raise bad_answer(status, "no_answer")
-    if call.endpoint is CHAT and b'"tool_calls"' in body:
-        body = _repair_tools(body)
-    elif call.endpoint is EMBEDDINGS:
-        if answer == b"[]":
-            raise bad_answer(status, "no_answer")
-        body = _as_asked(body, answer, call)
+    if call.endpoint is EMBEDDINGS and answer == b"[]":
+        raise bad_answer(status, "no_answer")
+    try:
+        if call.endpoint is CHAT and b'"tool_calls"' in body:
+            body = _repair_tools(body)
+        elif call.endpoint is EMBEDDINGS:
+            body = _as_asked(body, answer, call)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error):
+        raise bad_answer(status, "bad_shape") from None
     return body, parse_usage(view.usage)
 
 
@@ -80,6 +83,6 @@ def _as_asked(body: bytes, data: bytes, call: Call) -> bytes:
         if wants_text and isinstance(vector, list):
             item["embedding"] = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         elif not wants_text and isinstance(vector, str):
-            packed = base64.b64decode(vector)
+            packed = base64.b64decode(vector, validate=True)
             item["embedding"] = list(struct.unpack(f"<{len(packed) // 4}f", packed))
     return msgspec.json.encode(answer)

@@ -91,8 +91,11 @@ class ChunkReader:
             return self._finish()
         chunk = self._strict(data)
         if name or chunk is None or not self._fits(chunk):
-            data = msgspec.json.encode(self._repaired(name, data))
-            chunk = self._shape.decode(data)
+            try:
+                data = msgspec.json.encode(self._repaired(name, data))
+                chunk = self._shape.decode(data)
+            except (msgspec.DecodeError, RecursionError, OverflowError):
+                raise StreamFault("malformed", "an event of the stream is not a chunk") from None
         return self._note(chunk, data)
 
     def end(self) -> list[bytes]:
@@ -208,7 +211,8 @@ class ChunkReader:
             raise StreamFault("error_event", error_text(error if error is not None else chunk))
         self._repair_identity(chunk)
         choices = chunk.get("choices")
-        chunk["choices"] = [choice for choice in choices if isinstance(choice, dict)] if choices else []
+        listed = choices if isinstance(choices, list) else []
+        chunk["choices"] = [choice for choice in listed if isinstance(choice, dict)]
         for position, choice in enumerate(chunk["choices"]):
             self._repair_choice(choice, position)
         if chunk["choices"] and isinstance(chunk.get("usage"), dict):
@@ -218,7 +222,8 @@ class ChunkReader:
     def _repair_identity(self, chunk: Json) -> None:
         chunk["object"] = self._shape.object
         for member, kind, ours in (("id", str, self._id), ("model", str, self._model), ("created", int, self._created)):
-            if self._identified or not isinstance(chunk.get(member), kind) or not chunk[member]:
+            value = chunk.get(member)
+            if self._identified or not value or isinstance(value, bool) or not isinstance(value, kind):
                 chunk[member] = ours or int(time.time())
 
     def _repair_choice(self, choice: Json, position: int) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from proxy.call import Usage
 from proxy.chunks import StreamFault, error_text
 from proxy.sse import DONE, frame
-from proxy.usage import read_usage
+from proxy.usage import parse_usage
 
 _ENDS_WELL = ("response.completed", "response.incomplete")
 _ENDS_BADLY = ("response.failed", "error")
@@ -50,7 +50,7 @@ class ResponseReader:
             raise StreamFault("error_event", _failure(data))
         if kind in _ENDS_WELL:
             self.complete = True
-            self.usage = read_usage(msgspec.json.decode(event.response).get("usage")) if event.response else None
+            self.usage = parse_usage(_usage_of(event.response))
         self.committed = self.committed or self.complete or kind.endswith(".delta")
         self.sequence = event.sequence_number + 1 if event.sequence_number >= 0 else self.sequence + 1
         return [frame(data, kind.encode())]
@@ -60,6 +60,14 @@ class ResponseReader:
         if not self.complete:
             raise StreamFault("cut" if self.committed else "empty", "the stream ended before its answer was complete")
         return []
+
+
+def _usage_of(response: msgspec.Raw) -> msgspec.Raw:
+    """The `usage` member of a response, empty when there is none."""
+    try:
+        return msgspec.json.decode(response, type=dict[str, msgspec.Raw]).get("usage", msgspec.Raw())
+    except msgspec.DecodeError:
+        return msgspec.Raw()
 
 
 def _failure(data: bytes) -> str:

@@ -32,12 +32,10 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     """Read a `usage` member; None for one that is no object. `raw` is valid JSON or empty."""
     try:
         view = _decode(raw)
-    except msgspec.ValidationError:
-        return read_usage(msgspec.json.decode(raw))
     except msgspec.DecodeError:
-        return None
+        return _leniently(raw)
     if view.prompt_tokens < 0 or view.completion_tokens < 0:
-        return read_usage(msgspec.json.decode(raw))
+        return _leniently(raw)
     prompt, completion = view.prompt_tokens_details, view.completion_tokens_details
     return Usage(
         view.prompt_tokens,
@@ -47,6 +45,13 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         reasoning=completion.reasoning_tokens if completion else 0,
         audio=(prompt.audio_tokens if prompt else 0) + (completion.audio_tokens if completion else 0),
     )
+
+
+def _leniently(raw: bytes | msgspec.Raw) -> Usage | None:
+    try:
+        return read_usage(msgspec.json.decode(raw))
+    except msgspec.DecodeError:  # empty, or a number that no float holds
+        return None
 
 
 def read_usage(value: object) -> Usage | None:

@@ -23,6 +23,8 @@ _KINDS = {
     b"f": "a boolean",
     b"n": "null",
 }
+_REFERENCES = (b'"file_id"', b'"item_reference"', b"\\u005", b"\\u006", b"\\u007")
+"""What a body that refers to stored objects holds: their names, or an escape that could spell one."""
 _STATEFUL = ("previous_response_id", "conversation", "prompt")
 """Members of a Responses call that name objects stored in the upstream account, which all callers share."""
 
@@ -87,10 +89,17 @@ def _check_shape(endpoint: Endpoint, members: Members, body: bytes) -> None:
         raise BadRequest("'input' must not be empty.", param="input", code="invalid_value")
     if endpoint is RESPONSES:
         _check_stateless(members)
-    if b'"file_id"' in body or b'"item_reference"' in body:
+    if any(mark in body for mark in _REFERENCES):
         for name in ("messages", "input"):
             if name in members:
-                _check_references(msgspec.json.decode(members[name]), name)
+                _check_references(_decoded(members[name]), name)
+
+
+def _decoded(raw: Raw) -> object:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
 
 
 def _check_stateless(members: Members) -> None:

@@ -1,5 +1,6 @@
 """The dialects of real providers (WIRE §1.4): what goes in, and the stream that every client can read."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -271,3 +272,18 @@ def test_legacy_completions_have_their_own_form() -> None:
     item = json.loads(reader.take(b"", encode(event))[0].removeprefix(b"data: "))
     assert item["object"] == "text_completion"
     assert reader.committed
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"choices":true}',
+        '{"choices":[{"index":true,"delta":{"content":1e999}}],"created":true}',
+        '{"choices":[{"delta":{"content":"a","tool_calls":[{"index":{}}]}}],"x":1e999}',
+        '{"a":' + "[" * 5000 + "]" * 5000 + "}",
+    ],
+)
+def test_no_event_is_odd_enough_to_be_our_bug(event: str) -> None:
+    """It is repaired, or the stream is at fault."""
+    with contextlib.suppress(StreamFault):
+        ChunkReader(ChatShape(), asked=False, id="x", model="m").take(b"", event.encode())

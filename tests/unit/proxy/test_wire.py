@@ -129,3 +129,18 @@ def test_background_is_refused_only_when_it_is_wanted() -> None:
     read_head(b'{"model":"m","input":"x","background":false}', RESPONSES)
     with pytest.raises(BadRequest):
         read_head(b'{"model":"m","input":"x","background":true}', RESPONSES)
+
+
+@pytest.mark.parametrize("name", ["file_id", "file\\u005fid", "\\u0066ile_id", "file\\u005Fid"])
+def test_a_stored_file_is_refused_however_its_name_is_spelled(name: str) -> None:
+    """JSON escapes do not hide it."""
+    body = f'{{"model":"m","messages":[{{"role":"user","content":[{{"type":"file","file":{{"{name}":"f"}}}}]}}]}}'
+    with pytest.raises(BadRequest) as caught:
+        read_head(body.encode(), CHAT)
+    assert caught.value.code == "unsupported_parameter"
+
+
+def test_a_number_that_no_float_holds_is_no_bug_of_ours() -> None:
+    """Where a body is looked at more closely it is refused, not failed."""
+    with pytest.raises(BadRequest):
+        read_head(b'{"model":"m","messages":["file_id",1e999]}', CHAT)
