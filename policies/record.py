@@ -88,7 +88,12 @@ class RecordFile:
         try:
             if self._size + len(line) > self._max_size:
                 self._turn()
-            self._size += os.write(self._file, line)
+            written = os.write(self._file, line)
+            if written < len(line):  # the disk is full: a torn line would swallow the next one
+                os.ftruncate(self._file, self._size)
+                self.lost += 1
+            else:
+                self._size += written
         except OSError:
             self.lost += 1
 

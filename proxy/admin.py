@@ -13,7 +13,7 @@ from policies.record import RecentRecords
 from proxy.call import Record
 from proxy.deployments import Route
 from proxy.edge import Edge
-from proxy.errors import BadRequest, Forbidden, Unauthenticated
+from proxy.errors import Forbidden, Unauthenticated, UnknownCall
 from proxy.values import Secret
 
 Json = dict[str, Any]
@@ -63,7 +63,7 @@ def admin_handlers(
         """Why one call went the way it did, while it is remembered."""
         record = recent.find(call_id)
         if record is None:
-            raise BadRequest(f"Call {call_id[:64]} is not among the recent ones.", param="id", code="not_found")
+            raise UnknownCall(f"Call {call_id[:64]} is not among the recent ones.", param="id")
         return record
 
     return [routes, one]

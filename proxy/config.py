@@ -140,7 +140,6 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself."""
 
-    signing: Secret = msgspec.field(default_factory=Secret)
     admin_key: Secret = msgspec.field(default_factory=Secret)
 
 

@@ -2,7 +2,7 @@
 
 GatewayError
 ├── BadRequest 400 · ParameterOutOfBounds 400 · GuardBlocked 400
-├── Unauthenticated 401 · Forbidden 403 · UnknownModel 404 · UnknownPath 404 · WrongMethod 405
+├── Unauthenticated 401 · Forbidden 403 · UnknownModel 404 · UnknownPath 404 · UnknownCall 404 · WrongMethod 405
 ├── BodyTimeout 408 · BodyTooLarge 413 · UnsupportedMedia 415
 ├── RateLimited 429 · BudgetExceeded 429
 ├── InternalError 500 · Overloaded 503 · NoDeployment 503 · NotCached 504 · DeadlineExceeded 504
@@ -126,6 +126,14 @@ class UnknownPath(GatewayError):
     status = 404
     type = "invalid_request_error"
     default_code = "unknown_url"
+
+
+class UnknownCall(GatewayError):
+    """No call of this id is remembered."""
+
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
 
 
 class WrongMethod(GatewayError):

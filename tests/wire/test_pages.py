@@ -40,6 +40,13 @@ async def test_the_document_describes_the_openai_routes(live: Gateway) -> None:
     assert {"/v1/models", "/v1/models/{model}", "/health/ready"} <= set(paths)
 
 
+async def test_a_call_that_is_not_remembered_is_a_404(live: Gateway) -> None:
+    """In shape, for the operator only."""
+    async with Connection(live.url) as wire:
+        answer = await wire.request("GET", "/admin/requests/none", x_api_key="sk-admin")
+    assert (answer.status, answer.json["error"]["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/healthz", "/health/ready", "/readyz"])
 async def test_health_answers_under_both_names(live: Gateway, path: str) -> None:
     """Live and ready."""

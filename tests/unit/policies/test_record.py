@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,21 @@ def test_what_a_full_disk_refuses_is_counted(tmp_path: Path) -> None:
     file.write(record(1))
     assert file.lost == 1
     file.close()
+
+
+def test_a_line_that_does_not_fit_is_taken_back_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short write leaves no torn line for the next one to be glued to."""
+    file = RecordFile(tmp_path, max_size=10_000)
+    file.write(record(1))
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: whole(descriptor, data[:10]))
+    file.write(record(2))
+    monkeypatch.undo()
+    file.write(record(3))
+    file.close()
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [record(1).id, record(3).id]
+    assert file.lost == 1
 
 
 def test_recent_records_are_bounded() -> None:
