@@ -15,13 +15,14 @@ import httpx
 import msgspec
 import openai
 
+from adapters.attempt_bounds import before_commit, bounded
 from adapters.relay import Relay
 from adapters.transport import TransportError
-from adapters.upstream_errors import bad_answer, from_status, from_stream, from_transport
+from adapters.upstream_errors import bad_answer, from_status, from_transport
 from adapters.whole import check_whole
 from proxy.call import Call
 from proxy.chunk_shapes import ChatShape
-from proxy.chunks import ChunkReader, StreamFault
+from proxy.chunks import ChunkReader
 from proxy.config import LiteLLMConfig
 from proxy.deployments import Deployment
 from proxy.endpoints import CHAT, EMBEDDINGS
@@ -155,7 +156,7 @@ class LiteLLMProvider:
 
     async def _whole(self, call: Call, deployment: Deployment, arguments: dict[str, Any]) -> Reply:
         ask = self._sdk.acompletion if call.endpoint is CHAT else self._sdk.aembedding
-        total = _bounded(deployment.timeouts.total, call)
+        total = bounded(deployment.timeouts.total, call)
         patience = httpx.Timeout(total, connect=deployment.timeouts.connect)
         try:
             with Limit(total):
@@ -173,7 +174,7 @@ class LiteLLMProvider:
         patience = httpx.Timeout(timeouts.idle + timeouts.first_content, connect=timeouts.connect)
         opened: _Chunks | None = None
         try:
-            with Limit(_bounded(timeouts.first_content, call)):
+            with Limit(bounded(timeouts.first_content, call)):
                 chunks = await self._sdk.acompletion(
                     **arguments, timeout=patience, stream=True, stream_options={"include_usage": True}
                 )
@@ -186,21 +187,10 @@ class LiteLLMProvider:
         except BaseException as error:
             if opened is not None:
                 opened.close()
-            raise self._failure(error) from error
+            raise (self._told(error) if isinstance(error, _FAILURES) else before_commit(error, 200)) from error
         reply = Reply(relay.items(), streaming=True)
         reply.on_close(relay.release)
         return reply
-
-    def _failure(self, error: BaseException) -> BaseException:
-        if isinstance(error, _FAILURES):
-            return self._told(error)
-        if isinstance(error, TransportError):
-            return from_transport(error)
-        if isinstance(error, StreamFault):
-            return from_stream(error, 200)
-        if isinstance(error, TimeoutError):
-            return UpstreamTimeout("The provider did not send content in time.", kind="first_content")
-        return error
 
     def _told(self, error: Exception) -> UpstreamError:
         """By the status alone: litellm's classes go by what the text says."""
@@ -296,9 +286,3 @@ def _message(error: Exception) -> str:
         if isinstance(inner, dict) and isinstance(inner.get("message"), str):
             text = inner["message"]
     return text[:500]
-
-
-def _bounded(seconds: float, call: Call) -> float:
-    if call.deadline is None:
-        return seconds
-    return max(0.0, min(seconds, call.deadline - asyncio.get_running_loop().time()))

@@ -1,26 +1,26 @@
 """Every OpenAI-compatible provider: OpenAI, Azure, Groq, OpenRouter, Gemini's endpoint, Ollama, vLLM, TEI and others
 are configuration of this one adapter."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 
+from adapters.attempt_bounds import before_commit, bounded
 from adapters.relay import Relay
 from adapters.transport import Opened, Request, Transport, TransportError
-from adapters.upstream_errors import bad_answer, from_status, from_stream, from_transport
+from adapters.upstream_errors import bad_answer, from_status, from_transport
 from adapters.whole import check_whole
 from proxy.call import Call
 from proxy.chunk_shapes import ChatShape, TextShape
-from proxy.chunks import ChunkReader, Reader, StreamFault
+from proxy.chunks import ChunkReader, Reader
 from proxy.deployments import Deployment
 from proxy.endpoints import Endpoint
-from proxy.errors import BadRequest, UpstreamError, UpstreamTimeout
+from proxy.errors import BadRequest, UpstreamError
 from proxy.limits import Limit
 from proxy.reply import Reply
 from proxy.response_events import ResponseReader
-from proxy.sse import EventTooLarge
 from proxy.wire import splice
 
 _SUCCESS = range(200, 300)
@@ -100,10 +100,11 @@ class OpenAIProvider:
         version = self._settings.api_version
         if not version:
             return self._base + endpoint.path
-        return f"{self._base}/openai/deployments/{model}{endpoint.path}?api-version={version}"
+        # a client may have named the model, where a route is a pattern: it must stay one segment of the path
+        return f"{self._base}/openai/deployments/{quote(model, safe='')}{endpoint.path}?api-version={version}"
 
     async def _whole(self, call: Call, deployment: Deployment) -> Reply:
-        request = self._request(call, deployment, total=_bounded(deployment.timeouts.total, call))
+        request = self._request(call, deployment, total=bounded(deployment.timeouts.total, call))
         try:
             answer = await self._transport.send(request)
         except TransportError as error:
@@ -118,7 +119,7 @@ class OpenAIProvider:
         request = self._request(call, deployment, total=None, ask_usage=ask_usage)
         opened: Opened | None = None
         try:
-            with Limit(_bounded(deployment.timeouts.first_content, call)):
+            with Limit(bounded(deployment.timeouts.first_content, call)):
                 opened = await self._transport.stream(request)
                 await self._check_head(opened)
                 relay = Relay(opened, _reader(call, deployment), call.record, idle=deployment.timeouts.idle)
@@ -126,7 +127,7 @@ class OpenAIProvider:
         except BaseException as error:
             if opened is not None:
                 opened.close()
-            raise _failure(error, opened) from error
+            raise before_commit(error, opened.status if opened is not None else 0) from error
         reply = Reply(relay.items(), streaming=True)
         reply.on_close(relay.release)
         return reply
@@ -158,33 +159,12 @@ def _reader(call: Call, deployment: Deployment) -> Reader:
     return ChunkReader(shape, asked=call.head.include_usage, id=f"chatcmpl-{call.id}", model=deployment.model)
 
 
-def _bounded(seconds: float, call: Call) -> float:
-    """These seconds, or what is left until the call's deadline."""
-    if call.deadline is None:
-        return seconds
-    return max(0.0, min(seconds, call.deadline - asyncio.get_running_loop().time()))
-
-
 async def _read_some(opened: Opened) -> bytes:
     """An error's body, up to 1 MB."""
     body = bytearray()
     while len(body) < _ERROR_BODY and (chunk := await opened.read()):
         body += chunk
     return bytes(body)
-
-
-def _failure(error: BaseException, opened: Opened | None) -> BaseException:
-    """What a failure before the commit point is called; a cancellation stays one."""
-    status = opened.status if opened is not None else 0
-    if isinstance(error, TransportError):
-        return from_transport(error)
-    if isinstance(error, StreamFault):
-        return from_stream(error, status)
-    if isinstance(error, EventTooLarge):
-        return bad_answer(status, "too_large")
-    if isinstance(error, TimeoutError):
-        return UpstreamTimeout("The provider did not send content in time.", kind="first_content")
-    return error
 
 
 def _names_stream_options(error: UpstreamError) -> bool:

@@ -96,7 +96,7 @@ def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
 
 
 def _cooldown(config: Config) -> CooldownConfig:
-    return config.failover.cooldown if config.failover is not None else CooldownConfig()
+    return config.failing_over.cooldown if config.failing_over is not None else CooldownConfig()
 
 
 def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> tuple[Runtime, Plan]:
@@ -133,7 +133,7 @@ def explain_route(config: Config, environment: Mapping[str, str], model: str) ->
     """Where a call for this model would go, line by line. Raises UnknownModel."""
     _, router = _offline(config, environment)
     route = router.find(model)
-    settings = route.failover or config.failover
+    settings = route.failover or config.failing_over
     if settings is None:
         first = route.deployments[0] if route.deployments else None
         where = f"{first.provider_name} {first.model}" if first else "nowhere: it has only fallbacks"
@@ -177,9 +177,9 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
         after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
-    if config.failover is not None:
+    if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
-        after.append(("failover", _failover(config.failover, keepers, router)))
+        after.append(("failover", _failover(config.failing_over, keepers, router)))
     return before, after
 
 

@@ -114,6 +114,12 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
 
+    @property
+    def leads_on(self) -> bool:
+        """Whether there is anywhere to go after the first deployment."""
+        others = (self.fallbacks, self.context_window_fallbacks, self.content_policy_fallbacks)
+        return len(self.deployments) > 1 or any(others) or self.failover is not None
+
 
 class Cors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Origins from which browsers may call; `*` is any."""
@@ -156,3 +162,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+
+    @property
+    def failing_over(self) -> FailoverConfig | None:
+        """`failover`, or its defaults where a route names more than one place to go: it would say so in vain."""
+        if self.failover is not None or not any(route.leads_on for route in self.routes.values()):
+            return self.failover
+        return FailoverConfig()

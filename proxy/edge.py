@@ -160,6 +160,7 @@ async def _send(reply: Reply, call: Call, client: Client) -> None:
 
 async def _fail(error: GatewayError, reply: Reply | None, call: Call, client: Client) -> None:
     """Answer with an error; on a stream that has begun, with an error event and no `[DONE]`."""
+    client.hold()
     try:
         if client.started:
             await client.event(error_event(error, call.endpoint))

@@ -5,7 +5,7 @@ GatewayError
 ├── Unauthenticated 401 · Forbidden 403 · UnknownModel 404 · UnknownPath 404 · UnknownCall 404 · WrongMethod 405
 ├── BodyTimeout 408 · BodyTooLarge 413 · UnsupportedMedia 415
 ├── RateLimited 429 · BudgetExceeded 429
-├── InternalError 500 · Overloaded 503 · NoDeployment 503 · NotCached 504 · DeadlineExceeded 504
+├── InternalError 500 · Overloaded 503 · NoDeployment 503 · NotCached 504
 └── UpstreamError
     ├── UpstreamRefused (their 4xx: the client's fault, body untouched)
     ├── UpstreamDenied 502 · UpstreamMissing 502 (dead here, perhaps alive elsewhere)
@@ -231,14 +231,6 @@ class NotCached(GatewayError):
     status = 504
     type = "invalid_request_error"
     default_code = "not_cached"
-
-
-class DeadlineExceeded(GatewayError):
-    """The call's own deadline passed before any upstream failure could be named."""
-
-    status = 504
-    type = "upstream_error"
-    default_code = "upstream_timeout"
 
 
 class UpstreamError(GatewayError):

@@ -10,7 +10,8 @@ import msgspec
 import openai
 import pytest
 from fault_cases import FAULTS, NO_HOST, REFUSED, UNTRUSTED, UP, Fault, expected, page
-from support.live import gateway, self_signed, upstream
+from support.certificates import self_signed, server_context
+from support.live import gateway, upstream
 
 TEXT = "one two three four five six seven eight"
 CELLS = [(fault, stream, fallback) for fault in FAULTS for stream in (False, True) for fallback in (False, True)]
@@ -68,7 +69,7 @@ async def _run(folder: Path) -> dict[str, Seen]:
         unused.bind(("127.0.0.1", 0))  # bound and never listening: connections to it are refused
         async with (
             upstream() as (_, base_url),
-            upstream(self_signed(folder)) as (_, untrusted),
+            upstream(server_context(self_signed(folder))) as (_, untrusted),
             gateway(folder, _config(base_url, untrusted, unused.getsockname()[1])) as live,
             openai.AsyncOpenAI(base_url=live.openai, api_key="sk", max_retries=0, timeout=30) as client,
         ):

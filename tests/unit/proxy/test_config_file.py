@@ -95,3 +95,20 @@ def test_a_route_whose_fallbacks_are_there_is_served_by_them() -> None:
     planned = plan(config, lambda _url: False)
     assert planned.routes["gpt-4o-primary"].fallbacks == ("gemini-secondary", "openrouter-fallback")
     assert "route gpt-4o" in planned.absent
+
+
+@pytest.mark.parametrize(
+    ("route", "fails_over"),
+    [
+        ("{deployments: [{provider: p, model: m}]}", False),
+        ("{deployments: [{provider: p, model: m}, {provider: p, model: n}]}", True),
+        ("{deployments: [{provider: p, model: m}], fallbacks: [other]}", True),
+        ("{deployments: [], fallbacks: [other]}", True),
+        ("{deployments: [{provider: p, model: m}], content_policy_fallbacks: [other]}", True),
+        ("{deployments: [{provider: p, model: m}], failover: {tries: 3}}", True),
+    ],
+)
+def test_a_route_that_names_more_than_one_place_is_not_told_so_in_vain(route: str, fails_over: bool) -> None:
+    """Failover then works by its defaults, without a key of its own."""
+    text = f"providers: {{p: {{kind: fake}}}}\nroutes:\n  r: {route}\n  other: {{deployments: [{{provider: p, model: m}}]}}\n"
+    assert (parse_config(text, {}).failing_over is not None) is fails_over
