@@ -31,7 +31,7 @@ from proxy.cors import Cors
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
 from proxy.router import Router
-from proxy.runtime import Runtime
+from proxy.runtime import Runtime, Service
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
@@ -55,6 +55,8 @@ class Keepers(msgspec.Struct, frozen=True):
     records: RecordFile | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
+    services: tuple[Service, ...] = ()
+    """In the order in which they start; they end in the reverse."""
 
     @classmethod
     def open(cls, config: Config) -> "Keepers":
@@ -65,8 +67,15 @@ class Keepers(msgspec.Struct, frozen=True):
         lock = _only_instance(folder)
         return msgspec.structs.replace(_keepers_of(config, RecordFile(folder, config.record.max_size)), lock=lock)
 
-    def close(self) -> None:
-        """Close the files."""
+    async def start(self) -> None:
+        """Start the services. Raises OSError."""
+        for service in self.services:
+            await service.start()
+
+    async def aclose(self) -> None:
+        """End the services, also those that never started, and close the files."""
+        for service in reversed(self.services):
+            await service.aclose()
         if self.records is not None:
             self.records.close()
         if self.lock is not None:

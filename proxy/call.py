@@ -9,6 +9,8 @@ from proxy.deployments import Deployment, Route
 from proxy.endpoints import Endpoint
 
 Outcome = Literal["complete", "client_disconnect", "upstream_interrupted", "guard_blocked", "error"]
+NANO = 1_000_000_000
+"""Money is counted in whole nano-USD."""
 ReadBody = Callable[[int], Awaitable[bytes]]
 """Reads the whole body from the socket; the argument is the most bytes it may have. Raises BodyTooLarge, BodyTimeout."""
 
@@ -26,15 +28,45 @@ class Head(msgspec.Struct, frozen=True):
     members: dict[str, msgspec.Raw] = {}
 
 
+Period = Literal["day", "week", "month", "total"]
+"""What a budget is for; days, weeks (from Monday) and months begin at midnight UTC."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What an account may spend in a period, in nano-USD. Callers with the same account spend together."""
+
+    account: str
+    amount: int
+    period: Period = "total"
+
+
 class Caller(msgspec.Struct, frozen=True):
-    """Who a call belongs to. The one of a gateway without authentication is `ANYONE`."""
+    """Who a call belongs to. The one of a gateway without authentication is `ANYONE`.
+
+    What is None is as the configuration says for everyone; no member can widen what configuration sets for all.
+    """
 
     id: str
+    """Stands in records and metrics; never a secret."""
     owner: str = ""
     partition: str = ""
     """Who may share answers with whom: callers of one partition, and no others."""
     models: tuple[str, ...] = ("*",)
     """Names of routes this caller may use; `*` is all, a trailing `*` a prefix."""
+    kind: Literal["anyone", "key", "token", "admin"] = "anyone"
+    is_admin: bool = False
+    """Whether the operator's routes are open to it."""
+    requests: int | None = None
+    """Requests a minute."""
+    tokens: int | None = None
+    """Tokens a minute."""
+    parallel: int | None = None
+    budgets: tuple[Budget, ...] = ()
+    bounds: Mapping[str, tuple[float, float]] = {}
+    """Bounds of numeric parameters for this caller, on top of its route's."""
+    tags: tuple[str, ...] = ()
+    bodies: Literal["full", "redacted", "off"] | None = None
+    """How much of its texts may be logged."""
 
     def may_use(self, model: str) -> bool:
         """Whether the allow-list has this route."""
@@ -71,6 +103,27 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     seconds: float = 0.0
 
 
+class Window(msgspec.Struct, frozen=True):
+    """Where a caller stands in one limit: `reset` is the seconds until all of it is free again."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one guard said of a call; `where` names the message or part as an error's `param` would."""
+
+    guard: str
+    action: Literal["allow", "flag", "redact", "block", "not_scanned", "error"]
+    side: Literal["input", "output"] = "input"
+    where: str = ""
+    score: float | None = None
+    shadow: bool = False
+    """Only looked at: nothing was done about it."""
+    reasons: tuple[str, ...] = ()
+
+
 class Record(msgspec.Struct, omit_defaults=True):
     """The facts of a call: the only thing written on the way, read by logging and metrics alone.
 
@@ -84,6 +137,14 @@ class Record(msgspec.Struct, omit_defaults=True):
     peer: str = ""
     caller: str = ""
     owner: str = ""
+    user: str = ""
+    """The client's own name for its end user (`user`, `safety_identifier`)."""
+    session: str = ""
+    tags: tuple[str, ...] = ()
+    requests: Window | None = None
+    tokens: Window | None = None
+    queued: float = 0.0
+    """Seconds waited for a place among the calls in flight."""
     model: str = ""
     """What the client asked for; the route that served it, the provider and its model stand below."""
     route: str = ""
@@ -98,9 +159,17 @@ class Record(msgspec.Struct, omit_defaults=True):
     """Members that a translating provider dropped because configuration says so."""
     cache: str = ""
     similarity: float | None = None
+    candidates: list[tuple[str, float, str]] = []
+    """What the semantic cache compared: entry, similarity, and why it was served or not."""
     flight: str = ""
     """`led` or `followed`, when a single flight was shared."""
+    guard: str = ""
+    """The strongest verdict of all guards, as the answer's header says it."""
+    guards: list[Verdict] = []
     usage: Usage | None = None
+    cost: int | None = None
+    """nano-USD; None where nothing is known about the price. A cache hit costs 0 and `saved` what it would have."""
+    saved: int | None = None
     status: int = 0
     error: str = ""
     """The code of the error the client saw, or of the event that ended its stream."""

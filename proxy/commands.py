@@ -33,6 +33,7 @@ async def serve(load: Load, path: Path | None) -> int:
     config = load()
     keepers = Keepers.open(config)
     try:
+        await keepers.start()
         runtime, planned = build(config, keepers, os.environ)
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
@@ -50,7 +51,7 @@ async def serve(load: Load, path: Path | None) -> int:
         await server.run(listener, lambda: say(_banner(host, port, path, planned)))
         await edge.runtime.aclose()
     finally:
-        keepers.close()
+        await keepers.aclose()
     return 0
 
 
@@ -116,7 +117,7 @@ def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
     def records() -> State:
         return "degraded" if keepers.records is not None and keepers.records.lost else "ok"
 
-    return {"providers": providers, "records": records}
+    return {"providers": providers, "records": records, **{each.name: each.state for each in keepers.services}}
 
 
 class Reloader:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from litestar.types import HTTPScope, Receive, Send
 
-from proxy.call import Call, Outcome, Record
+from proxy.call import NANO, Call, Outcome, Record, Window
 from proxy.client import Client, Headers
 from proxy.endpoints import Endpoint
 from proxy.errors import (
@@ -24,6 +24,7 @@ from proxy.paths import Target
 from proxy.reply import Reply
 from proxy.runtime import Runtime
 from proxy.sse import DONE_ITEM, frame
+from proxy.values import spell
 
 logger = logging.getLogger("lockgate")
 
@@ -228,10 +229,28 @@ def _head(extra: Mapping[str, str], call: Call, client: Client) -> Headers:
         )
     if record.cache:
         head.append((b"x-lockgate-cache", _clean(record.cache)))
+    if record.similarity is not None:
+        head.append((b"x-lockgate-similarity", b"%.4f" % record.similarity))
+    if record.guard:
+        head.append((b"x-lockgate-guard", _clean(record.guard)))
+    if record.cost is not None:
+        head.append((b"x-lockgate-cost-usd", b"%.9f" % (record.cost / NANO)))
+    if record.requests is not None:
+        head += _window(record.requests, b"requests")
+    if record.tokens is not None:
+        head += _window(record.tokens, b"tokens")
     if extra:
         head += [(name.encode("latin-1"), _clean(value)) for name, value in extra.items()]
     head += client.extra
     return head
+
+
+def _window(window: Window, unit: bytes) -> Headers:
+    return [
+        (b"x-ratelimit-limit-" + unit, b"%d" % window.limit),
+        (b"x-ratelimit-remaining-" + unit, b"%d" % window.remaining),
+        (b"x-ratelimit-reset-" + unit, spell(window.reset).encode()),
+    ]
 
 
 def _clean(value: str) -> bytes:

@@ -1,12 +1,33 @@
 """What one configuration makes: the handlers of every endpoint, and what they hold. A reload makes a new one."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from proxy.chain import Handler
 from proxy.cors import Cors
+from proxy.health import State
 from proxy.router import Router
 
 Close = Callable[[], Awaitable[None]]
+
+
+class Service(Protocol):
+    """Something that works beside the calls for as long as the instance lives: a database, a shipper, a store."""
+
+    name: str
+    """What `/health/ready` calls it."""
+
+    async def start(self) -> None:
+        """Begin; calls come only after. Raises OSError for what the operator must mend first."""
+        ...
+
+    async def aclose(self) -> None:
+        """End, and lose nothing. Waits a few seconds at most."""
+        ...
+
+    def state(self) -> State:
+        """How it is; asked often, so it must not block."""
+        ...
 
 
 class Runtime:

@@ -89,6 +89,17 @@ def size(text: str) -> Size:
     return msgspec.field(default_factory=lambda: Size.parse(text))
 
 
+def spell(seconds: float) -> str:
+    """A duration as OpenAI's headers write it: `20ms`, `1.5s`, `6m0s`, `1h0m0s`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))}ms"
+    if seconds < _SECONDS["m"]:
+        return f"{round(seconds, 3):g}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
+
+
 VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Secret)
 
 

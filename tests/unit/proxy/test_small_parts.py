@@ -20,7 +20,7 @@ from proxy.paths import find_target
 from proxy.reply import Reply
 from proxy.router import Router
 from proxy.usage import parse_usage, read_usage
-from proxy.values import Duration, Rate, Secret, Size
+from proxy.values import Duration, Rate, Secret, Size, spell
 
 
 async def test_a_reply_closes_once_in_order_whatever_a_callback_does(caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +123,14 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
     """With a word on what is one."""
     with pytest.raises(ValueError, match="duration"):
         Duration.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spelt"),
+    [(0, "0ms"), (0.0204, "20ms"), (1, "1s"), (1.5, "1.5s"), (59.9999, "60s"), (360, "6m0s"), (3599.7, "1h0m0s")],
+)
+def test_durations_are_spelt_as_openai_does(seconds: float, spelt: str) -> None:
+    assert spell(seconds) == spelt
 
 
 def test_sizes_and_rates() -> None:
