@@ -1,9 +1,11 @@
 """The database: keys, users, budgets and the ledger. A SQLite file by default, PostgreSQL by URL, one schema."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -32,6 +34,9 @@ _MIGRATION_LOCK = 0x10C6A7E
 _CONNECT = 5.0
 _STATEMENT = 5.0
 """Seconds that a connection and a statement may take before the database counts as away."""
+
+_TRIES = 50
+_PAUSE = 0.1
 
 
 class DatabaseAwayError(Exception):
@@ -139,14 +144,13 @@ def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         arguments: dict[str, Any] = {"timeout": _CONNECT, "command_timeout": _STATEMENT}
         return create_async_engine(url, pool_pre_ping=True, pool_timeout=_CONNECT, connect_args=arguments)
-    _make_private(url)
+    _make_file(url)
     engine = create_async_engine(url, connect_args={"timeout": _STATEMENT})
 
     @event.listens_for(engine.sync_engine, "connect")
     def settle(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, as the driver's own way tears them
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")  # survives a killed process; the last commits not a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -159,11 +163,19 @@ def _engine(url: URL) -> AsyncEngine:
     return engine
 
 
-def _make_private(url: URL) -> None:
-    if url.database and url.database != ":memory:":
-        path = Path(url.database)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+def _make_file(url: URL) -> None:
+    """A file for its owner only, with a write-ahead log: a mode the file keeps. Raises OSError."""
+    if not url.database or url.database == ":memory:":
+        return
+    path = Path(url.database)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for _ in range(_TRIES):
+        with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        time.sleep(_PAUSE)  # another instance is switching it, which SQLite does not wait for
+    raise OSError(f"{path} is locked by another program")
 
 
 def migrations() -> list[Migration]:
