@@ -10,7 +10,7 @@ from msgspec import Raw
 from adapters.upstream_errors import bad_answer
 from proxy.call import Call, Usage
 from proxy.endpoints import CHAT, EMBEDDINGS
-from proxy.usage import parse_usage
+from proxy.usage import in_tier, parse_usage
 
 
 class _View(msgspec.Struct):
@@ -20,6 +20,7 @@ class _View(msgspec.Struct):
     output: Raw = Raw()
     usage: Raw = Raw()
     error: Any = None
+    service_tier: Any = None
 
 
 _decode = msgspec.json.Decoder(_View).decode
@@ -47,7 +48,7 @@ def check_whole(body: bytes, status: int, call: Call) -> tuple[bytes, Usage | No
             body = _as_asked(body, answer, call)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error):
         raise bad_answer(status, "bad_shape") from None
-    return body, parse_usage(view.usage)
+    return body, in_tier(parse_usage(view.usage), view.service_tier)
 
 
 def _repair_tools(body: bytes) -> bytes:

@@ -40,6 +40,15 @@ class Budget(msgspec.Struct, frozen=True):
     period: Period = "total"
 
 
+class Charge(msgspec.Struct, frozen=True, array_like=True):
+    """What a call has reserved of one account: `began` is the Unix time of its period's begin, `amount` nano-USD."""
+
+    account: str
+    period: Period
+    began: int
+    amount: int
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who a call belongs to. The one of a gateway without authentication is `ANYONE`.
 
@@ -79,7 +88,10 @@ ANYONE = Caller(id="anyone")
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens of one call, as the provider counted them. `estimated`: we counted, because it did not."""
+    """Tokens of one call, as the provider counted them. `estimated`: we counted, because it did not.
+
+    `cached`, `cache_write` and the audio heard are parts of `prompt`, `reasoning` and `audio_output` of `completion`.
+    """
 
     prompt: int = 0
     completion: int = 0
@@ -87,6 +99,10 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write: int = 0
     reasoning: int = 0
     audio: int = 0
+    """Heard and spoken together."""
+    audio_output: int = 0
+    tier: str = ""
+    """The service tier that it was served in, where the provider says so: it has a price of its own."""
     estimated: bool = False
 
 
@@ -166,7 +182,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     guard: str = ""
     """The strongest verdict of all guards, as the answer's header says it."""
     guards: list[Verdict] = []
+    prompt: int = 0
+    """Tokens of the request as we estimate them, for where the provider counts none."""
     usage: Usage | None = None
+    charges: tuple[Charge, ...] = ()
+    """What was reserved of budgets; the ledger puts the cost in its place."""
     cost: int | None = None
     """nano-USD; None where nothing is known about the price. A cache hit costs 0 and `saved` what it would have."""
     saved: int | None = None

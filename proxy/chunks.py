@@ -15,9 +15,16 @@ from proxy.call import Usage
 from proxy.chunk_shapes import ChoiceState, Json, Shape
 from proxy.mould import Mould, take_mould
 from proxy.sse import DONE, DONE_ITEM, frame
-from proxy.usage import read_usage
+from proxy.usage import in_tier, read_usage
 
 _USAGE_NULL = b',"usage":null}'
+
+
+class _Tier(msgspec.Struct):
+    service_tier: Any = None
+
+
+_decode_tier = msgspec.json.Decoder(_Tier).decode
 
 
 class StreamFault(Exception):
@@ -168,13 +175,13 @@ class ChunkReader:
     def _note_bare(self, chunk: Any, data: bytes) -> list[bytes]:
         """A chunk without choices: the one with usage is held for the end, others are keep-alives or vendors' own."""
         if isinstance(chunk.usage, dict):
-            self._keep_usage(chunk.usage)
+            self._keep_usage(chunk.usage, _decode_tier(data).service_tier)
             return []
         return [frame(data if self._asked or chunk.usage is UNSET else _without_usage(data))]
 
-    def _keep_usage(self, usage: Json) -> None:
+    def _keep_usage(self, usage: Json, tier: object) -> None:
         self._last_usage = usage
-        self.usage = read_usage(usage)
+        self.usage = in_tier(read_usage(usage), tier)
 
     def _finish(self) -> list[bytes]:
         if not self._states:
@@ -216,7 +223,7 @@ class ChunkReader:
         for position, choice in enumerate(chunk["choices"]):
             self._repair_choice(choice, position)
         if chunk["choices"] and isinstance(chunk.get("usage"), dict):
-            self._keep_usage(chunk.pop("usage"))
+            self._keep_usage(chunk.pop("usage"), chunk.get("service_tier"))
         return chunk
 
     def _repair_identity(self, chunk: Json) -> None:

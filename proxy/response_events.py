@@ -7,7 +7,7 @@ import msgspec
 from proxy.call import Usage
 from proxy.chunks import StreamFault, error_text
 from proxy.sse import DONE, frame
-from proxy.usage import parse_usage
+from proxy.usage import in_tier, parse_usage
 
 _ENDS_WELL = ("response.completed", "response.incomplete")
 _ENDS_BADLY = ("response.failed", "error")
@@ -20,7 +20,13 @@ class _View(msgspec.Struct):
     error: Any = None
 
 
+class _Response(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+    service_tier: Any = None
+
+
 _decode = msgspec.json.Decoder(_View).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
 
 
 class ResponseReader:
@@ -50,7 +56,7 @@ class ResponseReader:
             raise StreamFault("error_event", _failure(data))
         if kind in _ENDS_WELL:
             self.complete = True
-            self.usage = parse_usage(_usage_of(event.response))
+            self.usage = _usage_of(event.response)
         self.committed = self.committed or self.complete or kind.endswith(".delta")
         self.sequence = event.sequence_number + 1 if event.sequence_number >= 0 else self.sequence + 1
         return [frame(data, kind.encode())]
@@ -62,12 +68,13 @@ class ResponseReader:
         return []
 
 
-def _usage_of(response: msgspec.Raw) -> msgspec.Raw:
-    """The `usage` member of a response, empty when there is none."""
+def _usage_of(response: msgspec.Raw) -> Usage | None:
+    """The usage that a response names, if it does."""
     try:
-        return msgspec.json.decode(response, type=dict[str, msgspec.Raw]).get("usage", msgspec.Raw())
+        told = _decode_response(response)
     except msgspec.DecodeError:
-        return msgspec.Raw()
+        return None
+    return in_tier(parse_usage(told.usage), told.service_tier)
 
 
 def _failure(data: bytes) -> str:

@@ -18,6 +18,7 @@ KERNEL = {
     "sse",
     "chunks",
     "chunk_shapes",
+    "money",
     "mould",
     "response_events",
     "errors",
