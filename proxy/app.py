@@ -21,7 +21,7 @@ from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
-from policies.record import RecentRecords, Sink, WriteRecord
+from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.call import Call
@@ -97,7 +97,7 @@ def _only_instance(folder: Path) -> IO[bytes]:
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent = RecentRecords()
     return Keepers(
-        sinks=(recent,) if outbox is None else (outbox, recent),
+        sinks=(recent,),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
@@ -175,9 +175,11 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
+    kept = Kept()
+    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept)
     before: list[Named] = [
         # sees everything, refusals too
-        ("record", WriteRecord(keepers.sinks, time.time)),
+        ("record", record),
         # while there is no authentication: this machine only
         ("local_only", LocalOnly((server.host, *server.hosts), origins)),
     ]
@@ -185,9 +187,12 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.record.bodies != "off":
+        # as the client sends and sees it: outside of everything that changes or answers a call
+        after.append(("texts", KeepTexts(kept, config.record.bodies)))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
+        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))

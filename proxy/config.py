@@ -135,8 +135,13 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them."""
+    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them.
 
+    `bodies` says how much of what is said in a call is kept with it: excerpts as they are, redacted before anyone sees
+    them, or nothing.
+    """
+
+    bodies: Literal["full", "redacted", "off"] = "off"
     max_size: Size = size("1GB")
 
 

@@ -9,7 +9,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,30 @@ _READ = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class Texts(msgspec.Struct, array_like=True):
+    """Excerpts of what a call said and was answered. With `redacted` nobody may see them as they are."""
+
+    bodies: Literal["full", "redacted", "off"]
+    request: bytes = b""
+    request_cut: bool = False
+    """Whether there was more of it."""
+    answer: list[bytes] = []
+    """The items of the reply."""
+    answer_cut: bool = False
+
+    def encode(self) -> bytes:
+        """As they stand in a frame."""
+        return _encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Texts":
+        """Raises msgspec.DecodeError."""
+        return _decode_texts(data)
+
+
+_decode_texts = msgspec.msgpack.Decoder(Texts).decode
 
 
 class Stored(NamedTuple):
