@@ -8,6 +8,7 @@ import zstandard
 from proxy.call import Call
 from proxy.chain import Handler
 from proxy.errors import BadRequest, BodyTooLarge, Overloaded, UnknownModel, UnsupportedMedia
+from proxy.guess import tokens_asked
 from proxy.reply import Reply
 from proxy.router import Router
 from proxy.wire import read_head
@@ -43,7 +44,7 @@ class ReadBody:
     def _read(self, call: Call, body: bytes) -> Call:
         head = read_head(body, call.endpoint, call.path_model)
         record = call.record
-        record.model, record.stream = head.model, head.stream
+        record.model, record.stream, record.prompt = head.model, head.stream, tokens_asked(body)
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)
         route = self._router.find(head.model)

@@ -4,7 +4,7 @@ import fcntl
 import importlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import IO, Protocol
@@ -17,22 +17,28 @@ from adapters.network import proxies_in, tls_context
 from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
+from policies.budget import BudgetConfig, EnforceBudgets
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
 from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
 from policies.single_flight import SingleFlight
-from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
+from proxy.accounts import Accounts
+from proxy.bookkeeper import Bookkeeper
+from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
 from proxy.call import Call
 from proxy.chain import Handler, Policy, chain
-from proxy.config import Config
+from proxy.config import SQLITE, Config
 from proxy.cors import Cors
+from proxy.costs import Costs
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
 from proxy.outbox import Outbox
+from proxy.prices import PriceBook
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.sql import SqliteStore, Store
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
@@ -53,6 +59,7 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    accounts: Accounts
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
@@ -96,14 +103,31 @@ def _only_instance(folder: Path) -> IO[bytes]:
 
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent = RecentRecords()
+    store = open_store(config)
+    lease = (config.budget or BudgetConfig()).lease
+    accounts = Accounts(store, lease=lease, now=time.time)
+    services: tuple[Service, ...] = ()
+    if outbox is not None:
+        ledger = Bookkeeper(store, outbox, accounts, keep=config.ledger.keep, lease=lease, now=time.time)
+        services = (outbox, ledger)
     return Keepers(
         sinks=(recent,),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        accounts=accounts,
         outbox=outbox,
-        services=() if outbox is None else (outbox,),
+        services=services,
     )
+
+
+def open_store(config: Config) -> Store:
+    """Where accounts and ledger are kept. Nothing is opened yet."""
+    url = config.database_url
+    if url.startswith(SQLITE):
+        return SqliteStore(Path(url.removeprefix(SQLITE)))
+    make: Callable[[str], Store] = importlib.import_module("proxy.sql_postgres").PostgresStore
+    return make(url)
 
 
 def _cooldown(config: Config) -> CooldownConfig:
@@ -117,7 +141,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
-    before, after = policies(config, keepers, router)
+    before, after = policies(config, keepers, router, price_book(config, planned))
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
@@ -136,7 +160,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
 def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
     """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
     planned, router = _offline(config, environment)
-    before, after = policies(config, _keepers_of(config, None), router)
+    before, after = policies(config, _keepers_of(config, None), router, price_book(config, planned))
     return planned, [name for name, _ in before + after]
 
 
@@ -171,12 +195,14 @@ def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
     return Router(make_routes(config, planned, providers))
 
 
-def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Named], list[Named]]:
+def policies(config: Config, keepers: Keepers, router: Router, prices: PriceBook) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
     kept = Kept()
-    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept)
+    record = WriteRecord(
+        keepers.sinks, time.time, log=keepers.outbox, kept=kept, before_seal=(Costs(prices.find).seal,)
+    )
     before: list[Named] = [
         # sees everything, refusals too
         ("record", record),
@@ -193,6 +219,10 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
         after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
+    if config.budget is not None:
+        # after everything that may answer for nothing, once for all attempts
+        budget = EnforceBudgets(config.budget, keepers.accounts, prices.find, router.find)
+        after.append(("budget", budget))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))

@@ -42,6 +42,10 @@ class Reader(Protocol):
     committed: bool
     complete: bool
     usage: Usage | None
+    deltas: int
+    """Events that brought content; most often a token each."""
+    text: int
+    """Bytes of text that they brought, about."""
 
     def take(self, name: bytes, data: bytes) -> list[bytes]:
         """The items to send for this event, often one, perhaps none. Raises StreamFault."""
@@ -71,6 +75,8 @@ class ChunkReader:
         "_states",
         "committed",
         "complete",
+        "deltas",
+        "text",
         "usage",
     )
 
@@ -87,12 +93,17 @@ class ChunkReader:
         self.usage: Usage | None = None
         self.committed = False
         self.complete = False
+        self.deltas = 0
+        self.text = 0
 
     def take(self, name: bytes, data: bytes) -> list[bytes]:
         """The items to send for this event. Raises StreamFault."""
-        if self._mould is not None and not name:
-            item = self._mould.fill(data)
+        mould = self._mould
+        if mould is not None and not name:
+            item = mould.fill(data)
             if item is not None:
+                self.deltas += 1
+                self.text += len(data) - mould.least
                 return [item]
         if data.startswith(DONE):
             return self._finish()
@@ -162,6 +173,10 @@ class ChunkReader:
         for choice in chunk.choices:
             state = self._state(choice.index)
             self._shape.note(choice, state)
+            size = self._shape.size(choice)
+            if size:
+                self.deltas += 1
+                self.text += size
             if choice.finish_reason is not None:
                 state.finished = True
                 self.committed = True

@@ -7,10 +7,13 @@ from typing import Literal
 
 import msgspec
 
+from policies.budget import BudgetConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
+from proxy.prices import PricesConfig
 from proxy.values import Duration, Secret, Size, duration, size
 
+SQLITE = "sqlite:///"
 _LOOPBACK = ("localhost", "::1")
 
 
@@ -145,6 +148,12 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_size: Size = size("1GB")
 
 
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is kept of what calls cost: single calls for `keep` (0s: for ever); their sums by day always."""
+
+    keep: Duration = duration("90d")
+
+
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself."""
 
@@ -162,8 +171,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     cors: Cors | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
+    budget: BudgetConfig | None = None
+    prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
+    ledger: LedgerConfig = msgspec.field(default_factory=LedgerConfig)
+    database: str = ""
+    """A URL, `sqlite:///PATH` or `postgresql://…`; empty is `lockgate.db` in the state folder."""
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+
+    @property
+    def database_url(self) -> str:
+        """Where everything that must last is kept."""
+        return self.database or f"{SQLITE}{self.server.state_dir}/lockgate.db"
 
     @property
     def failing_over(self) -> FailoverConfig | None:

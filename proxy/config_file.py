@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from proxy.config import Config
+from proxy.config import SQLITE, Config
 from proxy.values import decode_value, value_schema
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
@@ -68,6 +68,9 @@ def cross_check(config: Config) -> list[str]:
             "server.exposure: others than this machine could reach a gateway without authentication; listen on "
             "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
         )
+    if config.database and not config.database.startswith((SQLITE, "postgresql://", "postgres://")):
+        problems.append("database: expected sqlite:///PATH or postgresql://…")
+    problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")

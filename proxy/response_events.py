@@ -17,6 +17,7 @@ class _View(msgspec.Struct):
     type: str = ""
     sequence_number: int = -1
     response: msgspec.Raw = msgspec.Raw()
+    delta: msgspec.Raw = msgspec.Raw()
     error: Any = None
 
 
@@ -32,12 +33,14 @@ _decode_response = msgspec.json.Decoder(_Response).decode
 class ResponseReader:
     """Reads one Responses stream. Content is in hand with the first delta; a terminal event must come last."""
 
-    __slots__ = ("committed", "complete", "sequence", "usage")
+    __slots__ = ("committed", "complete", "deltas", "sequence", "text", "usage")
 
     def __init__(self) -> None:
         self.committed = False
         self.complete = False
         self.usage: Usage | None = None
+        self.deltas = 0
+        self.text = 0
         self.sequence = 0
         """The number that the next event would have."""
 
@@ -57,6 +60,9 @@ class ResponseReader:
         if kind in _ENDS_WELL:
             self.complete = True
             self.usage = _usage_of(event.response)
+        if event.delta:
+            self.deltas += 1
+            self.text += len(event.delta)
         self.committed = self.committed or self.complete or kind.endswith(".delta")
         self.sequence = event.sequence_number + 1 if event.sequence_number >= 0 else self.sequence + 1
         return [frame(data, kind.encode())]

@@ -4,7 +4,6 @@ import msgspec
 
 from proxy.call import Usage
 
-
 _ORDINARY = ("", "auto", "default", "standard", "on_demand")
 _TIER_NAME = 32
 

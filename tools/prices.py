@@ -34,7 +34,7 @@ _PICO = Decimal(10) ** 12
 
 
 def vendor_of(name: str) -> str:
-    """litellm has some vendors in parts; here each is one."""
+    """One name for vendors that litellm has in parts."""
     for prefix, vendor in (("vertex_ai", "vertex_ai"), ("fireworks_ai", "fireworks_ai"), ("text-completion-", "")):
         if name.startswith(prefix):
             return vendor or name.removeprefix(prefix)

@@ -25,6 +25,7 @@ KERNEL = {
     "endpoints",
     "deployments",
     "usage",
+    "guess",
     "limits",
     "segments",
     "values",
