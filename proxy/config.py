@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from policies.authenticate import AuthenticateConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size, duration, size
@@ -144,9 +145,13 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys of the gateway itself."""
+    """Keys of the gateway itself.
+
+    `admin_key` opens every route. `signing` signs the tokens of those who log in; where it is empty one is made and kept.
+    """
 
     admin_key: Secret = msgspec.field(default_factory=Secret)
+    signing: Secret = msgspec.field(default_factory=Secret)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,10 +163,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
+    authenticate: AuthenticateConfig | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    database: Secret = msgspec.field(default_factory=Secret)
+    """The URL of what must last; empty: a file in the state folder."""
+
+    @property
+    def database_url(self) -> str:
+        """Where keys, users, budgets and the ledger are kept."""
+        return self.database.reveal() or f"sqlite:///{self.server.state_dir}/lockgate.db"
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.authenticate is not None and self.authenticate.is_on
 
     @property
     def failing_over(self) -> FailoverConfig | None:

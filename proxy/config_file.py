@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from proxy.config import Config
+from proxy.exposure import identity_problems
 from proxy.values import decode_value, value_schema
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -62,11 +63,7 @@ def cross_check(config: Config) -> list[str]:
     problems = []
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
-    if config.server.is_public:
-        problems.append(
-            "server.exposure: others than this machine could reach a gateway without authentication; listen on "
-            "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
-        )
+    problems += identity_problems(config)
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")

@@ -11,6 +11,7 @@ from proxy.config import Config
 
 ROOT = Path(__file__).parents[2]
 KERNEL = {
+    "authority",
     "call",
     "reply",
     "chain",
@@ -29,7 +30,7 @@ KERNEL = {
     "ids",
     "version",
 }
-COMPOSITION = {"app", "build", "config", "config_file", "cli", "commands", "admin"}
+COMPOSITION = {"app", "build", "config", "config_file", "cli", "commands", "admin", "identity"}
 PRODUCT = sorted(path for folder in ("proxy", "adapters", "policies") for path in (ROOT / folder).rglob("*.py"))
 
 
