@@ -33,6 +33,7 @@ from proxy.models import ModelList
 from proxy.outbox import Outbox
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.shipping import shipping
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
@@ -102,7 +103,7 @@ def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
         outbox=outbox,
-        services=() if outbox is None else (outbox,),
+        services=() if outbox is None else (outbox, *shipping(config, outbox)),
     )
 
 
