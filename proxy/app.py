@@ -23,7 +23,7 @@ from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
-from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.call import Call
@@ -35,8 +35,10 @@ from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
 from proxy.failures import Failures
 from proxy.models import ModelList
+from proxy.outbox import Outbox
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.shipping import shipping
 from proxy.values import Secret
 from proxy.version import VERSION
 
@@ -79,7 +81,7 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
-    records: RecordFile | None = None
+    outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
     identity: Identifies | None = None
@@ -93,7 +95,7 @@ class Keepers(msgspec.Struct, frozen=True):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         lock = _only_instance(folder)
-        keepers = _keepers_of(config, RecordFile(folder, config.record.max_size))
+        keepers = _keepers_of(config, Outbox(folder / "outbox", config.record.max_size))
         return msgspec.structs.replace(_with_identity(keepers, config), lock=lock)
 
     async def start(self) -> None:
@@ -102,11 +104,9 @@ class Keepers(msgspec.Struct, frozen=True):
             await service.start()
 
     async def aclose(self) -> None:
-        """End the services, also those that never started, and close the files."""
+        """End the services, also those that never started, and let the state folder go."""
         for service in reversed(self.services):
             await service.aclose()
-        if self.records is not None:
-            self.records.close()
         if self.lock is not None:
             self.lock.close()
 
@@ -132,14 +132,15 @@ def _with_identity(keepers: Keepers, config: Config) -> Keepers:
     return msgspec.structs.replace(keepers, identity=identity, services=(*keepers.services, database, identity))
 
 
-def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
+def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent = RecentRecords()
     return Keepers(
-        sinks=(recent,) if records is None else (records, recent),
+        sinks=(recent,),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
-        records=records,
+        outbox=outbox,
+        services=() if outbox is None else (outbox, *shipping(config, outbox)),
     )
 
 
@@ -214,9 +215,11 @@ def policies(config: Config, keepers: Keepers, router: Router, callers: Callers)
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
+    kept = Kept()
+    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept)
     before: list[Named] = [
         # sees everything, refusals too
-        ("record", WriteRecord(keepers.sinks, time.time)),
+        ("record", record),
     ]
     if config.needs_identity:
         # before a body is read: who may not call costs next to nothing
@@ -228,9 +231,12 @@ def policies(config: Config, keepers: Keepers, router: Router, callers: Callers)
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.record.bodies != "off":
+        # as the client sends and sees it: outside of everything that changes or answers a call
+        after.append(("texts", KeepTexts(kept, config.record.bodies)))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
+        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))

@@ -10,7 +10,7 @@ import msgspec
 from policies.authenticate import AuthenticateConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
-from proxy.values import Duration, Secret, Size, duration, size
+from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
 _LOOPBACK = ("localhost", "::1")
 
@@ -135,13 +135,33 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ca_file: str | None = None
 
 
-class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The record of calls: one line of JSON a call in `records.jsonl` under the state folder.
+class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A collector that takes traces by OTLP over HTTP. `url` is the whole address, `/v1/traces` included."""
 
-    At `max_size` the file is set aside as `records.1.jsonl`, replacing the last one.
+    url: str
+    headers: dict[str, Secret] = {}
+
+
+class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them.
+
+    `bodies` says how much of what is said in a call is kept with it: excerpts as they are, redacted before anyone sees
+    them, or nothing. With `mlflow` records are shipped there, as traces and every `interval` as figures; empty is the
+    local store in the state folder. `traces` is how many calls get a trace.
     """
 
-    max_size: Size = size("64MB")
+    mlflow: str | None = None
+    experiment: str = "lockgate"
+    bodies: Literal["full", "redacted", "off"] = "off"
+    traces: Sampling = msgspec.field(default_factory=Sampling)
+    interval: Duration = duration("30s")
+    otlp: OtlpConfig | None = None
+    max_size: Size = size("1GB")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.mlflow and self.mlflow.partition(":")[0] not in ("http", "https", "sqlite"):
+            raise ValueError(f"mlflow must be an http, https or sqlite address, or empty, not {self.mlflow!r}")
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
