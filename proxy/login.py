@@ -71,7 +71,7 @@ class Login:
             raise BadRequest("The username or the password is too long.")
         pair = await self._count(name, address)
         user = self._tokens.user(name)
-        hashes = [each.password_hash for each in self._tokens.users()]
+        hashes = (each.password_hash for each in self._tokens.users())
         right = await self._passwords.is_right(password, user.password_hash if user is not None else None, hashes)
         if user is None or not right or not self._tokens.is_live(user, stamp_of(user.password_hash)):
             self._failures.count(address)

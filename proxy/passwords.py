@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import argon2
@@ -19,6 +20,10 @@ _SHORTEST = 8
 LONGEST = 1024
 _COMMON = frozenset({"password", "password1", "12345678", "123456789", "changeme", "change-me", "lockgate", "admin123"})
 _STAMP = 16
+_SAMPLE = 100
+"""Hashes looked at to learn what most of them cost."""
+_ANY = "$" + "A" * 22 + "$" + "A" * 43
+"""Salt and digest of the usual lengths."""
 
 _T = TypeVar("_T")
 
@@ -30,7 +35,7 @@ class Passwords:
         self._hasher = argon2.PasswordHasher(type=argon2.Type.ID)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="password")
         self._waiting = 0
-        self._decoys: dict[argon2.Parameters, str] = {}
+        self._decoys: dict[str, str] = {}
 
     async def hash(self, password: str) -> str:
         """The hash to keep. Raises BadRequest for a password that anybody would try, Overloaded."""
@@ -42,11 +47,12 @@ class Passwords:
 
         `others` are the hashes of those who are there: the work is that for most of them. Raises Overloaded.
         """
-        common = Counter(map(argon2.extract_parameters, others)).most_common(1)
-        parameters = common[0][0] if common else argon2.profiles.RFC_9106_LOW_MEMORY
-        if parameters not in self._decoys:  # made whether or not the name is there
-            self._decoys[parameters] = await self._run(argon2.PasswordHasher.from_parameters(parameters).hash, "")
-        right = await self._run(self._verify, password, password_hash or self._decoys[parameters])
+        common = Counter(map(_cost, islice(others, _SAMPLE))).most_common(1)
+        cost = common[0][0] if common else ""
+        if cost not in self._decoys:  # made whether or not the name is there
+            hasher = argon2.PasswordHasher.from_parameters(argon2.extract_parameters(cost + _ANY)) if cost else self._hasher
+            self._decoys[cost] = await self._run(hasher.hash, "")
+        right = await self._run(self._verify, password, password_hash or self._decoys[cost])
         return right and password_hash is not None
 
     def close(self) -> None:
@@ -67,6 +73,11 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
         finally:
             self._waiting -= 1
+
+
+def _cost(password_hash: str) -> str:
+    """Kind, version and parameters of a hash: `$argon2id$v=19$m=65536,t=3,p=4`."""
+    return "$".join(password_hash.split("$")[:4])
 
 
 def check_password(password: str) -> None:

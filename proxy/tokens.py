@@ -6,7 +6,8 @@ import hmac
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -93,9 +94,9 @@ class Tokens:
         """Who goes by this name; disabled users too."""
         return self._users.get(name) or self._directory.users.get(name)
 
-    def users(self) -> list[User]:
+    def users(self) -> Iterator[User]:
         """All of them."""
-        return [*self._users.values(), *self._directory.users.values()]
+        return chain(self._users.values(), self._directory.users.values())
 
     def is_live(self, user: User | None, stamp: object) -> bool:
         """Whether a login of this user, made with the password of this stamp, still holds."""

@@ -1,5 +1,6 @@
 """The Litestar application: the edge as a raw handler, and plain handlers for everything that is not hot."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ from proxy.health import Health
 from proxy.ids import new_id
 from proxy.paths import find_target, unknown_path
 from proxy.version import VERSION
+
+logger = logging.getLogger("lockgate")
 
 _SERVER_ERROR = 500
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
@@ -96,7 +99,7 @@ def _render_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 
 def _render_other(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    request.logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _render(request, InternalError())
 
 
