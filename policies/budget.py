@@ -95,7 +95,7 @@ class EnforceBudgets:
         prices = self._prices(call.route)
         if prices.unpriced and not self._config.allow_unpriced:
             raise Forbidden(
-                f"The model '{call.head.model}' has no price, so that keys with a budget may not use it.",
+                f"The model '{call.head.model}' has no price, so that callers with a budget may not use it.",
                 code="unpriced_model",
                 param="model",
             )

@@ -15,6 +15,8 @@ from proxy.sql import Sql, Store
 Key = tuple[str, Period, int]
 """Account, period and when it began: one row."""
 
+_OWNER = "owner:"
+"""How an owner's account begins; any other is that of the caller of this name."""
 _GROUP = 500
 """Calls that reserve in one transaction."""
 _REST = 1.0
@@ -123,9 +125,9 @@ def _decide(ask: Ask, charges: list[Charge], taken: dict[Key, int]) -> list[Char
 def _create(sql: Sql, key: Key) -> None:
     """A row for a period that has none; what its account has spent since the period began counts."""
     account, period, start = key
-    kind, _, name = account.partition(":")
+    name = account.removeprefix(_OWNER)
     day = datetime.fromtimestamp(start, UTC).date().isoformat()
-    whose = "owner = :name" if kind == "owner" else "caller IN (:name, :account)"
+    whose = "owner = :name" if account.startswith(_OWNER) else "caller = :name"
     values = {"account": account, "period": period, "began": start, "day": day, "name": name}
     sql.many(_CREATE.format(whose=whose), [values])
 
@@ -239,12 +241,12 @@ class Accounts:
 
 
 def _nobody_knows() -> Overloaded:
-    return Overloaded("The budget of this key cannot be checked at the moment.", retry_after=_REST)
+    return Overloaded("The budget of this caller cannot be checked at the moment.", retry_after=_REST)
 
 
 def _spent(refused: Refused, amount: int) -> BudgetExceeded:
     budget, until = refused
-    whose = "owner" if budget.account.startswith("owner:") else "key"
+    whose = "owner" if budget.account.startswith(_OWNER) else "caller"
     message = (
         f"The {_ADJECTIVES[budget.period]} budget of this {whose} has too little left for this call, "
         f"which may cost up to {amount / NANO:.6f} USD."

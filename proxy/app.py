@@ -4,44 +4,55 @@ import fcntl
 import importlib
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import IO, Protocol
 
 import msgspec
+from litestar.types import ControllerRouterHandler
 
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
 from adapters.network import proxies_in, tls_context
-from adapters.transport import Transport
+from adapters.transport import Request, Transport, TransportError
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
-from policies.budget import BudgetConfig, EnforceBudgets
+from policies.authenticate import Authenticate, AuthenticateConfig
+from policies.budget import EnforceBudgets
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
 from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
 from policies.single_flight import SingleFlight
+from proxy.accounting import bookkeeper, open_store
 from proxy.accounts import Accounts
-from proxy.bookkeeper import Bookkeeper
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
 from proxy.call import Call
+from proxy.callers import Callers
 from proxy.chain import Handler, Policy, chain
-from proxy.config import SQLITE, Config
+from proxy.config import Config
 from proxy.cors import Cors
 from proxy.costs import Costs
+from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
+from proxy.failures import Failures
 from proxy.models import ModelList
 from proxy.outbox import Outbox
 from proxy.prices import PriceBook
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
-from proxy.sql import SqliteStore, Store
+from proxy.shipping import shipping
+from proxy.values import Secret
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
+
+_KEYS_TIME = 10.0
+_KEYS_SIZE = 512 * 1024
+"""Bounds on fetching an issuer's keys, in seconds and bytes."""
+_OK = 200
 
 
 class MakeTransport(Protocol):
@@ -49,6 +60,22 @@ class MakeTransport(Protocol):
 
     def __call__(self, tls: ssl.SSLContext, *, agent: str, proxies: Mapping[str, str]) -> Transport:
         """A transport."""
+        ...
+
+
+class Identifies(Service, Protocol):
+    """What `proxy.identity` offers, looked up by name only where authentication is configured."""
+
+    callers: Callers
+
+    def configure(
+        self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Callable[[str], Awaitable[bytes]]
+    ) -> None:
+        """Go by this configuration from now on. Raises OSError."""
+        ...
+
+    def handlers(self, edge: Edge) -> list[ControllerRouterHandler]:
+        """Its routes."""
         ...
 
 
@@ -63,6 +90,7 @@ class Keepers(msgspec.Struct, frozen=True):
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
+    identity: Identifies | None = None
     services: tuple[Service, ...] = ()
     """In the order in which they start; they end in the reverse."""
 
@@ -73,9 +101,8 @@ class Keepers(msgspec.Struct, frozen=True):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         lock = _only_instance(folder)
-        return msgspec.structs.replace(
-            _keepers_of(config, Outbox(folder / "outbox", config.record.max_size)), lock=lock
-        )
+        keepers = _keepers_of(config, Outbox(folder / "outbox", config.record.max_size))
+        return msgspec.structs.replace(_with_identity(keepers, config), lock=lock)
 
     async def start(self) -> None:
         """Start the services. Raises OSError."""
@@ -101,15 +128,20 @@ def _only_instance(folder: Path) -> IO[bytes]:
     return lock
 
 
+def _with_identity(keepers: Keepers, config: Config) -> Keepers:
+    """Add the database and what is known of it. Their libraries are heavy, so they are loaded only where needed."""
+    if not config.needs_identity:
+        return keepers
+    module = importlib.import_module("proxy.identity")
+    database = module.open_database(config)
+    identity = module.open_identity(config, database)
+    return msgspec.structs.replace(keepers, identity=identity, services=(*keepers.services, database, identity))
+
+
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent = RecentRecords()
     store = open_store(config)
-    lease = (config.budget or BudgetConfig()).lease
-    accounts = Accounts(store, lease=lease, now=time.time)
-    services: tuple[Service, ...] = ()
-    if outbox is not None:
-        ledger = Bookkeeper(store, outbox, accounts, keep=config.ledger.keep, lease=lease, now=time.time)
-        services = (outbox, ledger)
+    accounts = Accounts(store, lease=config.budgeting.lease, now=time.time)
     return Keepers(
         sinks=(recent,),
         recent=recent,
@@ -117,17 +149,10 @@ def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
         accounts=accounts,
         outbox=outbox,
-        services=services,
+        services=()
+        if outbox is None
+        else (outbox, bookkeeper(config, store, outbox, accounts), *shipping(config, outbox)),
     )
-
-
-def open_store(config: Config) -> Store:
-    """Where accounts and ledger are kept. Nothing is opened yet."""
-    url = config.database_url
-    if url.startswith(SQLITE):
-        return SqliteStore(Path(url.removeprefix(SQLITE)))
-    make: Callable[[str], Store] = importlib.import_module("proxy.sql_postgres").PostgresStore
-    return make(url)
 
 
 def _cooldown(config: Config) -> CooldownConfig:
@@ -141,7 +166,8 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
-    before, after = policies(config, keepers, router, price_book(config, planned))
+    callers = _callers(config, keepers, transport)
+    before, after = policies(config, keepers, router, callers, price_book(config, planned))
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
@@ -152,6 +178,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         early_headers=timeouts(config.timeouts).early_headers,
         max_in_flight=config.server.max_in_flight,
         cors=Cors(config.cors.origins) if config.cors is not None else None,
+        callers=callers,
         closes=[transport.aclose, fake.aclose],
     )
     return runtime, planned
@@ -160,7 +187,9 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
 def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
     """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
     planned, router = _offline(config, environment)
-    before, after = policies(config, _keepers_of(config, None), router, price_book(config, planned))
+    before, after = policies(
+        config, _keepers_of(config, None), router, _admin_only(config), price_book(config, planned)
+    )
     return planned, [name for name, _ in before + after]
 
 
@@ -195,7 +224,9 @@ def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
     return Router(make_routes(config, planned, providers))
 
 
-def policies(config: Config, keepers: Keepers, router: Router, prices: PriceBook) -> tuple[list[Named], list[Named]]:
+def policies(
+    config: Config, keepers: Keepers, router: Router, callers: Callers, prices: PriceBook
+) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
@@ -206,9 +237,13 @@ def policies(config: Config, keepers: Keepers, router: Router, prices: PriceBook
     before: list[Named] = [
         # sees everything, refusals too
         ("record", record),
-        # while there is no authentication: this machine only
-        ("local_only", LocalOnly((server.host, *server.hosts), origins)),
     ]
+    if config.needs_identity:
+        # before a body is read: who may not call costs next to nothing
+        before.append(("authenticate", Authenticate(callers)))
+    else:
+        # while there is no authentication: this machine only
+        before.append(("local_only", LocalOnly((server.host, *server.hosts), origins)))
     after: list[Named] = [
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
@@ -219,14 +254,43 @@ def policies(config: Config, keepers: Keepers, router: Router, prices: PriceBook
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
         after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
-    if config.budget is not None:
+    if config.budget is not None or config.needs_identity:
         # after everything that may answer for nothing, once for all attempts
-        budget = EnforceBudgets(config.budget, keepers.accounts, prices.find, router.find)
+        budget = EnforceBudgets(config.budgeting, keepers.accounts, prices.find, router.find)
         after.append(("budget", budget))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
     return before, after
+
+
+def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
+    """Who is let in. Raises OSError when this instance began without what the configuration now asks for."""
+    if config.authenticate is None or not config.needs_identity:
+        return _admin_only(config)
+    identity = keepers.identity
+    if identity is None:
+        raise OSError("authenticate: this instance began without it; restart")
+
+    async def fetch(url: str) -> bytes:
+        try:
+            answer = await transport.send(
+                Request(
+                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
+                )
+            )
+        except TransportError as error:
+            raise OSError(str(error)) from error
+        if answer.status != _OK:
+            raise OSError(f"status {answer.status}")
+        return answer.body
+
+    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
+    return identity.callers
+
+
+def _admin_only(config: Config) -> Callers:
+    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | records | schema | guard | import | fake`."""
+"""The command line: `lockgate --help` lists the commands."""
 
 import argparse
 import asyncio

@@ -7,13 +7,13 @@ from typing import Literal
 
 import msgspec
 
+from policies.authenticate import AuthenticateConfig
 from policies.budget import BudgetConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.prices import PricesConfig
-from proxy.values import Duration, Secret, Size, duration, size
+from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
-SQLITE = "sqlite:///"
 _LOOPBACK = ("localhost", "::1")
 
 
@@ -137,15 +137,33 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ca_file: str | None = None
 
 
+class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A collector that takes traces by OTLP over HTTP. `url` is the whole address, `/v1/traces` included."""
+
+    url: str
+    headers: dict[str, Secret] = {}
+
+
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them.
 
     `bodies` says how much of what is said in a call is kept with it: excerpts as they are, redacted before anyone sees
-    them, or nothing.
+    them, or nothing. With `mlflow` records are shipped there, as traces and every `interval` as figures; empty is the
+    local store in the state folder. `traces` is how many calls get a trace.
     """
 
+    mlflow: str | None = None
+    experiment: str = "lockgate"
     bodies: Literal["full", "redacted", "off"] = "off"
+    traces: Sampling = msgspec.field(default_factory=Sampling)
+    interval: Duration = duration("30s")
+    otlp: OtlpConfig | None = None
     max_size: Size = size("1GB")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.mlflow and self.mlflow.partition(":")[0] not in ("http", "https", "sqlite"):
+            raise ValueError(f"mlflow must be an http, https or sqlite address, or empty, not {self.mlflow!r}")
 
 
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -155,9 +173,13 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys of the gateway itself."""
+    """Keys of the gateway itself.
+
+    `admin_key` opens every route. `signing` signs the tokens of those who log in; where it is empty one is made and kept.
+    """
 
     admin_key: Secret = msgspec.field(default_factory=Secret)
+    signing: Secret = msgspec.field(default_factory=Secret)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -169,20 +191,31 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
+    authenticate: AuthenticateConfig | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     budget: BudgetConfig | None = None
     prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
     ledger: LedgerConfig = msgspec.field(default_factory=LedgerConfig)
-    database: str = ""
-    """A URL, `sqlite:///PATH` or `postgresql://…`; empty is `lockgate.db` in the state folder."""
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    database: Secret = msgspec.field(default_factory=Secret)
+    """The URL of what must last; empty: a file in the state folder."""
 
     @property
     def database_url(self) -> str:
-        """Where everything that must last is kept."""
-        return self.database or f"{SQLITE}{self.server.state_dir}/lockgate.db"
+        """Where keys, users, budgets and the ledger are kept."""
+        return self.database.reveal() or f"sqlite:///{self.server.state_dir}/lockgate.db"
+
+    @property
+    def budgeting(self) -> BudgetConfig:
+        """`budget`, or its defaults: where callers have to say who they are some may have one."""
+        return self.budget if self.budget is not None else BudgetConfig()
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.authenticate is not None and self.authenticate.is_on
 
     @property
     def failing_over(self) -> FailoverConfig | None:

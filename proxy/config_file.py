@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from proxy.config import SQLITE, Config
+from proxy.config import Config
+from proxy.exposure import identity_problems
 from proxy.values import decode_value, value_schema
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
@@ -63,13 +64,7 @@ def cross_check(config: Config) -> list[str]:
     problems = []
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
-    if config.server.is_public:
-        problems.append(
-            "server.exposure: others than this machine could reach a gateway without authentication; listen on "
-            "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
-        )
-    if config.database and not config.database.startswith((SQLITE, "postgresql://", "postgres://")):
-        problems.append("database: expected sqlite:///PATH or postgresql://…")
+    problems += identity_problems(config)
     problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:

@@ -4,9 +4,18 @@ from importlib.resources import files
 
 import msgspec
 
+from proxy.errors import Overloaded
 
-class DatabaseAwayError(Exception):
-    """The database does not answer; what it would have said is not known."""
+_RETRY = 5.0
+"""Seconds after which a client may try again."""
+
+
+class DatabaseAwayError(Overloaded):
+    """The database does not answer; what it would have said is not known. The detail is for our log."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The gateway's database does not answer: try again.", retry_after=_RETRY)
+        self.detail = detail
 
 
 class RefusedError(Exception):

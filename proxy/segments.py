@@ -82,6 +82,12 @@ def starts_in(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
+def end_of(folder: Path) -> int:
+    """Where the last file ends, torn or not. Raises OSError."""
+    starts = starts_in(folder)
+    return starts[-1] + path_of(folder, starts[-1]).stat().st_size if starts else 0
+
+
 def whole_frames(data: bytes, limit: int | None = None) -> tuple[list[tuple[int, int, int]], int]:
     """The sound frames of `data`, up to `limit`, as (start, end of the record, end), and the bytes the next one needs.
 

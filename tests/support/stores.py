@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.postgres import Postgres, fresh
 
 from proxy.sql import Row, Sql, SqliteStore, Store
 from proxy.sql_postgres import PostgresStore
-from support.postgres import Postgres, fresh
 
 ENGINES = ("sqlite", "postgresql")
 

@@ -39,7 +39,7 @@ def accounts_of(store: Store, now: float = NOON) -> tuple[Accounts, Clock]:
 
 
 def record(number: int) -> Record:
-    return Record(id=f"{number:032x}", endpoint="chat", started=NOON, caller="k1", owner="acme", route="r")
+    return Record(id=f"{number:032x}", endpoint="chat", started=NOON, caller="key:k1", owner="acme", route="r")
 
 
 async def attempt(
@@ -102,7 +102,7 @@ async def test_a_budget_given_in_mid_period_counts_what_was_spent_since_it_began
 
     def fill(sql: Sql) -> None:
         sql.many(
-            "INSERT INTO usage_days VALUES (:day, 'k1', 'acme', 'r', 'p', 'm', 1, 0, 0, 0, :cost, 0, 0, 0)",
+            "INSERT INTO usage_days VALUES (:day, 'key:k1', 'acme', 'r', 'p', 'm', 1, 0, 0, 0, :cost, 0, 0, 0)",
             [{"day": day, "cost": cost} for day, cost in days],
         )
 
@@ -126,7 +126,7 @@ async def test_a_call_that_left_while_it_reserved_holds_nothing(store: Store) ->
     accounts, _ = accounts_of(store)
     budget = (Budget("key:k1", 10),)
     waiting = asyncio.ensure_future(attempt(accounts, 1, budget, 10))
-    while accounts._asks or accounts._worker is None:
+    while accounts._asks or accounts._worker is None:  # noqa: ASYNC110 - until the transaction is on its way
         await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

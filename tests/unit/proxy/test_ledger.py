@@ -34,7 +34,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 def sealed(number: int, cost: int | None = 100, **facts: object) -> Record:
     record = Record(
-        id=f"{number:032x}", endpoint="chat", started=NOON, caller="k1", owner="acme", route="r", provider="p",
+        id=f"{number:032x}", endpoint="chat", started=NOON, caller="key:k1", owner="acme", route="r", provider="p",
         upstream_model="m", status=200, outcome="complete", usage=Usage(10, 20, cached=5), cost=cost,
     )  # fmt: skip
     return msgspec.structs.replace(record, **facts)
@@ -103,7 +103,7 @@ async def test_a_call_never_heard_of_again_costs_what_was_reserved(store: Store)
     assert await store.run(partial(expire, now=NOON + 61)) == 1
     assert await account(store, "key:k1") == (500, 0)
     assert await rows(store, "SELECT outcome, cost, caller, owner, route, estimated FROM ledger") == [
-        ("crashed", 500, "k1", "acme", "r", 1)
+        ("crashed", 500, "key:k1", "acme", "r", 1)
     ]
     assert await store.run(partial(expire, now=NOON + 61)) == 0
     await store.run(partial(settle, records=[record]))
