@@ -78,9 +78,7 @@ class Postgres:
 @asynccontextmanager
 async def postgres(folder: Path) -> AsyncIterator[Postgres]:
     """A running server with its files in a new folder. Raises RuntimeError when it is not installed."""
-    server = _server(folder)
-    await asyncio.to_thread(server.make)
-    await server.start()
+    server = await asyncio.to_thread(_running, folder)
     try:
         yield server
     finally:
@@ -90,23 +88,38 @@ async def postgres(folder: Path) -> AsyncIterator[Postgres]:
 @contextmanager
 def shared_postgres(folder: Path) -> Iterator[Postgres]:
     """The same for tests that share a server, each with a database of its own: see `fresh`."""
-    server = _server(folder)
-    server.make()
-    server.start_now()
+    server = _running(folder)
     try:
         yield server
     finally:
         server.stop_now()
 
 
-def _server(folder: Path) -> Postgres:
+def _running(folder: Path) -> Postgres:
     programs = postgres_folder()
     if programs is None:
         raise RuntimeError("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    made = False
+    for tries_left in (2, 1, 0):
+        server = Postgres(programs, folder, _free_port())
+        if not made:
+            server.make()
+            made = True
+        try:
+            server.start_now()
+        except RuntimeError:  # another program was quicker to take the port
+            if not tries_left:
+                raise
+        else:
+            break
+    return server
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return Postgres(programs, folder, port)
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def fresh(server: Postgres, name: str) -> str:
