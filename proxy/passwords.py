@@ -50,7 +50,9 @@ class Passwords:
         common = Counter(map(_cost, islice(others, _SAMPLE))).most_common(1)
         cost = common[0][0] if common else ""
         if cost not in self._decoys:  # made whether or not the name is there
-            hasher = argon2.PasswordHasher.from_parameters(argon2.extract_parameters(cost + _ANY)) if cost else self._hasher
+            hasher = (
+                argon2.PasswordHasher.from_parameters(argon2.extract_parameters(cost + _ANY)) if cost else self._hasher
+            )
             self._decoys[cost] = await self._run(hasher.hash, "")
         right = await self._run(self._verify, password, password_hash or self._decoys[cost])
         return right and password_hash is not None
