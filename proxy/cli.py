@@ -11,6 +11,8 @@ from pathlib import Path
 
 import uvloop
 
+from proxy.cli_identity import COMMANDS as IDENTITY
+from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.commands_records import records
 from proxy.config import Config
@@ -59,6 +61,8 @@ def _run(options: argparse.Namespace) -> int:
         return check(load(), path)
     if options.command == "explain":
         return explain(load(), options.model)
+    if options.command in IDENTITY:
+        return run_identity(load(), options)
     if options.command == "records":
         return records(load(), follow=options.follow)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -82,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
     kept.add_argument("--follow", action="store_true", help="wait for more")
+    add_identity_commands(commands, with_config)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])
