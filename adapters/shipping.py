@@ -61,7 +61,7 @@ class ShipperProcess:
     name = "mlflow"
 
     def __init__(self, settings: ShipperSettings, module: str) -> None:
-        self._settings = settings
+        self._settings = msgspec.json.encode(settings) + b"\n"
         self._module = module
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -125,7 +125,7 @@ class ShipperProcess:
         )
         if process.stdin is None or process.stdout is None:
             return
-        process.stdin.write(msgspec.json.encode(self._settings) + b"\n")
+        process.stdin.write(self._settings)
         while line := await process.stdout.readline():
             with contextlib.suppress(msgspec.DecodeError):
                 self.report = msgspec.json.decode(line, type=Report)

@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | records | schema | fake`."""
+"""The command line: `lockgate serve | check | explain | records | mlflow | schema | fake`."""
 
 import argparse
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from proxy.commands import check, explain, fake, guard_test, serve
-from proxy.commands_records import records
+from proxy.commands_records import records, show_mlflow
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -59,6 +59,8 @@ def _run(options: argparse.Namespace) -> int:
         return explain(load(), options.model)
     if options.command == "records":
         return records(load(), follow=options.follow)
+    if options.command == "mlflow":
+        return show_mlflow(load(), options.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -80,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
     kept.add_argument("--follow", action="store_true", help="wait for more")
+    shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
+    shown.add_argument("--port", type=int, default=5001)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

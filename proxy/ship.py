@@ -55,6 +55,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the instance says when
     os.nice(_NICE)
+    os.umask(0o077)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShipperSettings)
     threading.excepthook = _failed
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -68,7 +70,7 @@ def main() -> int:
 
 def _end_with_parent() -> None:
     """Standard input ends when the instance does, even by kill -9: the next one starts a process of its own."""
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(1)
 

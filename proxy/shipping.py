@@ -26,13 +26,13 @@ def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
         outbox.follow(OTLP)
     settings = ShipperSettings(
         folder=str(outbox.folder.absolute()),
-        max_size=record.max_size,
+        max_size=int(record.max_size),
         instance=f"{socket.gethostname()}:{config.server.port}",
         experiment=record.experiment,
         mlflow=record.mlflow if record.mlflow != "" else f"sqlite:///{database_of(config)}",
         share=record.traces.share,
         per_second=record.traces.per_second,
-        interval=record.interval,
+        interval=float(record.interval),
         otlp=record.otlp.url if record.otlp is not None else None,
         otlp_headers={name: value.reveal() for name, value in record.otlp.headers.items()} if record.otlp else {},
         redact=record.bodies != "off",
