@@ -32,6 +32,8 @@ class ShipperSettings(msgspec.Struct, frozen=True):
     """The outbox."""
     max_size: int
     instance: str
+    mark: str
+    """What tells this instance from others, from start to start."""
     experiment: str
     mlflow: str | None
     """Its URL, a `sqlite:` URI, or None for none."""
