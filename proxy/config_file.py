@@ -68,6 +68,11 @@ def cross_check(config: Config) -> list[str]:
             "server.exposure: others than this machine could reach a gateway without authentication; listen on "
             "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
         )
+    where = config.record.mlflow
+    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
+        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
+    if config.record.interval <= 0:
+        problems.append("record.interval: must be over 0")
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from support.http import CHAT, Connection, chat, head
 from support.live import Gateway, gateway, upstream
 from support.mlflow_server import MLflowServer
@@ -73,7 +74,9 @@ async def test_traces_and_figures_are_complete(tmp_path: Path, base_url: str, ml
     """Every field of every record, its texts redacted, and sums that agree with the records'."""
     async with gateway(tmp_path, config(base_url, mlflow.url, "complete", bodies="redacted")) as gate:
         mail = "write to joe.doe@example.com now"
-        whole, _ = await ask(gate, chat(text=mail, temperature=0.5, user="ann"), x_client_request_id="theirs")
+        whole, _ = await ask(
+            gate, chat(text=mail, temperature=0.5, user="ann"), x_session_id="s-1", x_client_request_id="theirs"
+        )
         streamed, _ = await ask(gate, chat(text=mail, stream=True))
         failed_over, _ = await ask(gate, chat("twice"))
         refused, status = await ask(gate, b'{"model": "m"}')
@@ -91,6 +94,7 @@ async def test_traces_and_figures_are_complete(tmp_path: Path, base_url: str, ml
             assert said["mlflow.spanOutputs"]["choices"][0]["message"]["content"] == "write to [redacted email] now"
             assert said["mlflow.spanOutputs"]["choices"][0]["finish_reason"] == "stop"
         assert spans[whole][0]["attributes"]["gen_ai.request.temperature"] == 0.5
+        assert (spans[whole][0]["attributes"]["session.id"], spans[whole][0]["attributes"]["user.id"]) == ("s-1", "ann")
         assert [span["name"] for span in spans[failed_over][1:]] == ["attempt dead gone", "attempt up echo"]
         assert spans[failed_over][1]["attributes"]["error.type"] == "connect"
         tokens = [each["usage"] for each in records.values() if "usage" in each]
@@ -193,6 +197,48 @@ async def test_an_outage_of_the_server_loses_nothing(tmp_path: Path, base_url: s
         async with asyncio.timeout(20):
             while (await health(gate))["mlflow"] != "ok":  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
+
+
+class Inbox:
+    """A collector: takes what is posted, after refusing to a few times."""
+
+    def __init__(self, failures: int) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self._failures = failures
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                raw = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in raw[1:] if line)
+                body = await reader.readexactly(int(headers["content-length"]))
+                self._failures -= 1
+                if self._failures < 0:
+                    self.got.append(({"path": raw[0].split()[1], **headers}, body))
+                status = b"503 Unavailable" if self._failures >= 0 else b"200 OK"
+                writer.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n\r\n" % status)
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+
+async def test_any_collector_can_have_the_traces_too(tmp_path: Path, base_url: str) -> None:
+    """By OTLP, with its own headers, again until it takes them; without MLflow there are no figures."""
+    inbox = Inbox(failures=2)
+    server = await asyncio.start_server(inbox, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    otlp = {"url": f"http://127.0.0.1:{port}/v1/traces", "headers": {"x-token": "t"}}
+    async with server, gateway(tmp_path, {**config(base_url, "", "x"), "record": {"otlp": otlp}}) as gate:
+        call_id, _ = await ask(gate, chat())
+        await becomes(lambda: len(inbox.got), 1)
+    headers, body = inbox.got[0]
+    assert (headers["path"], headers["x-token"], headers["content-type"]) == (
+        "/v1/traces",
+        "t",
+        "application/x-protobuf",
+    )
+    request = ExportTraceServiceRequest.FromString(body)
+    assert [span.trace_id.hex() for span in request.resource_spans[0].scope_spans[0].spans] == [call_id] * 2
 
 
 async def test_without_a_server_records_go_to_a_store_of_its_own(tmp_path: Path, base_url: str) -> None:
