@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from proxy.config import Config
+from proxy.config import Config, RecordConfig
 from proxy.values import decode_value, value_schema
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
@@ -68,11 +68,7 @@ def cross_check(config: Config) -> list[str]:
             "server.exposure: others than this machine could reach a gateway without authentication; listen on "
             "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
         )
-    where = config.record.mlflow
-    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
-        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
-    if config.record.interval <= 0:
-        problems.append("record.interval: must be over 0")
+    problems += _check_record(config.record)
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
@@ -87,6 +83,16 @@ def cross_check(config: Config) -> list[str]:
                 for other in getattr(route, key)
                 if other not in config.routes
             ]
+    return problems
+
+
+def _check_record(record: RecordConfig) -> list[str]:
+    problems = []
+    where = record.mlflow
+    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
+        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
+    if record.interval <= 0:
+        problems.append("record.interval: must be over 0")
     return problems
 
 
