@@ -14,7 +14,7 @@ import uvloop
 from proxy.cli_identity import COMMANDS as IDENTITY
 from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
-from proxy.commands_records import records
+from proxy.commands_records import records, show_mlflow
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -65,6 +65,8 @@ def _run(options: argparse.Namespace) -> int:
         return run_identity(load(), options)
     if options.command == "records":
         return records(load(), follow=options.follow)
+    if options.command == "mlflow":
+        return show_mlflow(load(), options.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -87,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
     kept.add_argument("--follow", action="store_true", help="wait for more")
     add_identity_commands(commands, with_config)
+    shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
+    shown.add_argument("--port", type=int, default=5001)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])
