@@ -13,23 +13,32 @@ import msgspec
 
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
+from adapters.limits_storage import LazyStorage
 from adapters.network import proxies_in, tls_context
 from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
+from policies.caller_limits import CallerLimits
+from policies.client_limits import ClientLimits
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
+from policies.parameters import Parameters
 from policies.read import ReadBody
 from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from policies.rename import Rename
+from policies.short_form import ShortForm
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.call import Call
 from proxy.chain import Handler, Policy, chain
-from proxy.config import Config
+from proxy.claims import LimitStore
+from proxy.config import Config, LimitsStore
 from proxy.cors import Cors
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
+from proxy.paths import GENERATE
+from proxy.places import Capacity
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.version import VERSION
@@ -52,6 +61,7 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    limits: LimitStore
     records: RecordFile | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
@@ -95,12 +105,15 @@ def _only_instance(folder: Path) -> IO[bytes]:
 
 def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
     recent = RecentRecords()
+    limits, services = _limit_store(config.counting)
     return Keepers(
         sinks=(recent,) if records is None else (records, recent),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        limits=limits,
         records=records,
+        services=services,
     )
 
 
@@ -119,12 +132,14 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
-    handlers["models"] = chain([each for _, each in before], ModelList(router, int(time.time())))
+    handlers["models"] = chain([each for _, each in before + _counting(after)], ModelList(router, int(time.time())))
+    shortened = [*(each for _, each in before), ShortForm(), *(each for _, each in after)]
+    handlers[GENERATE.name] = chain(shortened, SendOnce(time.monotonic))
     runtime = Runtime(
         handlers=handlers,
         router=router,
         early_headers=timeouts(config.timeouts).early_headers,
-        max_in_flight=config.server.max_in_flight,
+        capacity=Capacity(config.server.max_in_flight, config.server.queue, config.server.queue_wait),
         cors=Cors(config.cors.origins) if config.cors is not None else None,
         closes=[transport.aclose, fake.aclose],
     )
@@ -179,17 +194,42 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         # while there is no authentication: this machine only
         ("local_only", LocalOnly((server.host, *server.hosts), origins)),
     ]
+    if config.client_limits is not None:
+        # before anyone asks who it is, and before a body is read
+        before.insert(1, ("client_limits", ClientLimits(config.client_limits, keepers.limits)))
     after: list[Named] = [
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.caller_limits is not None:
+        # who calls and how much it asks for is known, nothing is spent yet
+        after.append(("caller_limits", CallerLimits(config.caller_limits, keepers.limits)))
+    if config.bounding is not None:
+        # before guards and caches, which see what is sent
+        after.append(("parameters", Parameters(config.bounding)))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
         after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
+    if any(deployment.rename for route in config.routes.values() for deployment in route.deployments):
+        # inside of failover: each deployment has its own names
+        after.append(("rename", Rename()))
     return before, after
+
+
+def _counting(after: list[Named]) -> list[Named]:
+    """What the model list passes besides: it reads no body, and counts as a request."""
+    return [each for each in after if each[0] == "caller_limits"]
+
+
+def _limit_store(config: LimitsStore) -> tuple[LimitStore, tuple[Service, ...]]:
+    if config.url.startswith("memory:"):
+        return LazyStorage(), ()
+    make = importlib.import_module("adapters.limits_redis").RedisLimits  # its library loads only where it is used
+    store = make(config)
+    return store, (store,)
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -7,7 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from policies.caller_limits import CallerLimitsConfig
+from policies.client_limits import ClientLimitsConfig
 from policies.failover import FailoverConfig
+from policies.parameters import ParametersConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size, duration, size
 
@@ -19,6 +22,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `exposure` says who can reach it: `loopback` this machine only, `public` others, which demands authentication and
     real secrets. Absent, it follows from `host`.
+    Over `max_in_flight` calls, `queue` more wait in line for up to `queue_wait`.
     `hosts` are further names that clients may use for a gateway without authentication.
     """
 
@@ -29,6 +33,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     body_limit: Size = size("64MB")
     body_bytes_in_flight: Size = size("512MB")
     max_in_flight: int = 1000
+    queue: int = 100
+    queue_wait: Duration = duration("1s")
     state_dir: str = "./var"
     drain_delay: Duration = duration("5s")
     drain_timeout: Duration = duration("600s")
@@ -96,11 +102,12 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A provider and the name of the model there."""
+    """A provider and the name of the model there; `rename` says what that model calls otherwise."""
 
     provider: str
     model: str
     weight: float = 1.0
+    rename: dict[str, str] = {}
 
 
 class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +120,7 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     content_policy_fallbacks: tuple[str, ...] = ()
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
+    parameters: ParametersConfig | None = None
 
     @property
     def leads_on(self) -> bool:
@@ -132,6 +140,27 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     client: Literal["aiohttp", "httpx"] = "aiohttp"
     ca_file: str | None = None
+
+
+class LimitsStore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where limits are counted: `memory://` by each instance for itself, `redis://` or `valkey://` (`rediss://`,
+    `valkeys://` with TLS) by all together.
+
+    No call waits longer than `timeout` for a shared one. While it is away calls pass uncounted (`open`) or get 503
+    (`closed`).
+    """
+
+    url: str = "memory://"
+    on_failure: Literal["open", "closed"] = "open"
+    timeout: Duration = duration("50ms")
+
+    def problems(self) -> list[str]:
+        """What cannot be meant. The URL is not repeated: it may hold a password."""
+        scheme = self.url.partition("://")[0]
+        known = ("memory", "redis", "rediss", "valkey", "valkeys")
+        return (
+            [] if scheme in known and "://" in self.url else [f"url: must begin with one of {', '.join(known)} and ://"]
+        )
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,10 +187,27 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
+    client_limits: ClientLimitsConfig | None = None
+    caller_limits: CallerLimitsConfig | None = None
+    limits_store: str | LimitsStore = "memory://"
+    parameters: ParametersConfig | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+
+    @property
+    def counting(self) -> LimitsStore:
+        """`limits_store`, which may be written as its URL alone."""
+        store = self.limits_store
+        return LimitsStore(url=store) if isinstance(store, str) else store
+
+    @property
+    def bounding(self) -> ParametersConfig | None:
+        """`parameters`, empty where only a route or a key has bounds."""
+        if self.parameters is None and any(route.parameters is not None for route in self.routes.values()):
+            return ParametersConfig()
+        return self.parameters
 
     @property
     def failing_over(self) -> FailoverConfig | None:

@@ -6,11 +6,12 @@ import typing
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import yaml
 
+from policies.rename import RENAMES
 from proxy.config import Config
 from proxy.values import decode_value, value_schema
 
@@ -67,6 +68,7 @@ def cross_check(config: Config) -> list[str]:
             "server.exposure: others than this machine could reach a gateway without authentication; listen on "
             "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
         )
+    problems += _limit_problems(config)
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
@@ -81,6 +83,33 @@ def cross_check(config: Config) -> list[str]:
                 for other in getattr(route, key)
                 if other not in config.routes
             ]
+    return problems
+
+
+class _Part(Protocol):
+    def problems(self) -> list[str]: ...
+
+
+def _limit_problems(config: Config) -> list[str]:
+    """What the keys of limits and bounds say that cannot be meant."""
+    parts: dict[str, _Part | None] = {
+        "client_limits": config.client_limits,
+        "caller_limits": config.caller_limits,
+        "parameters": config.parameters,
+        "limits_store": config.counting,
+    }
+    parts |= {f"routes.{name}.parameters": route.parameters for name, route in config.routes.items()}
+    problems = [f"{key}.{problem}" for key, part in parts.items() if part is not None for problem in part.problems()]
+    for name, route in config.routes.items():
+        for index, deployment in enumerate(route.deployments):
+            problems += [
+                f"routes.{name}.deployments[{index}].rename: {old!r} cannot become {new!r}"
+                for old, new in deployment.rename.items()
+                if (old, new) not in RENAMES
+            ]
+    server = config.server
+    if server.max_in_flight < 1 or server.queue < 0:
+        problems.append("server: max_in_flight must be at least 1, and queue at least 0")
     return problems
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 from proxy.chain import Handler
 from proxy.cors import Cors
 from proxy.health import State
+from proxy.places import Capacity
 from proxy.router import Router
 
 Close = Callable[[], Awaitable[None]]
@@ -39,14 +40,14 @@ class Runtime:
         handlers: Mapping[str, Handler],
         router: Router,
         early_headers: float,
-        max_in_flight: int,
+        capacity: Capacity,
         cors: Cors | None,
         closes: Sequence[Close],
     ) -> None:
         self.handlers = handlers
         self.router = router
         self.early_headers = early_headers
-        self.max_in_flight = max_in_flight
+        self.capacity = capacity
         self.cors = cors
         self.calls = 0
         """Calls in flight on this runtime."""

@@ -12,6 +12,7 @@ from proxy.config import Config
 ROOT = Path(__file__).parents[2]
 KERNEL = {
     "call",
+    "claims",
     "reply",
     "chain",
     "wire",
