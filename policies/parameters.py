@@ -153,7 +153,7 @@ def _number(name: str, raw: bytes) -> float | None:
 
 def _spelt(value: float) -> str:
     """As JSON, whole numbers without a point: token counts are integers to every API."""
-    return str(int(value)) if value.is_integer() else repr(value)
+    return str(int(value)) if float(value).is_integer() else repr(value)
 
 
 def _bounds_answer(members: Members) -> bool:
