@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -57,7 +58,7 @@ def streaming(usage: Usage | None) -> Handler:
     return innermost
 
 
-def call_of(caller: Caller = KEY, **members: object) -> Call:
+def call_of(caller: Caller = KEY, **members: Any) -> Call:
     call = make_call(caller=caller, **members)
     call.record.id = call.id
     return call.replace(id=f"{id(call):032x}")
@@ -66,7 +67,7 @@ def call_of(caller: Caller = KEY, **members: object) -> Call:
 def left(call: Call) -> tuple[int | None, int | None]:
     """What the headers will say remains, of requests and tokens."""
     requests, tokens = call.record.requests, call.record.tokens
-    return requests and requests.remaining, tokens and tokens.remaining
+    return requests.remaining if requests else None, tokens.remaining if tokens else None
 
 
 async def send(handle: Handler, call: Call) -> tuple[int | None, int | None]:
@@ -226,8 +227,8 @@ async def test_a_place_is_given_back_once() -> None:
     store = LazyStorage(Clock())
     handle = chain([CallerLimits(CallerLimitsConfig(parallel=2), store)], streaming(None))
     first, second = await handle(call_of()), await handle(call_of())
-    for outcome in ("client_disconnect", "complete"):
-        await first.aclose(outcome)  # type: ignore[arg-type]
+    await first.aclose("client_disconnect")
+    await first.aclose("complete")
     assert [len(holders) for holders in store._places.values()] == [1]
     await second.aclose("complete")
     assert not store._places

@@ -47,9 +47,7 @@ def test_what_is_within_its_bounds_passes_byte_for_byte() -> None:
         ({"max_tokens": -(10**400)}, "max_tokens", "between 1 and 4096"),
     ],
 )
-def test_what_is_outside_is_refused_with_its_name_and_bounds(
-    members: dict[str, object], param: str, bounds: str
-) -> None:
+def test_what_is_outside_is_refused_with_its_name_and_bounds(members: dict[str, Any], param: str, bounds: str) -> None:
     """`max_tokens` binds every name the APIs have for it."""
     with pytest.raises(ParameterOutOfBounds) as caught:
         Parameters(TOP).held(make_call(**members))
@@ -125,7 +123,7 @@ def test_clamping_moves_to_the_nearest_bound_and_says_so() -> None:
     ],
 )
 def test_an_answer_that_names_no_bound_gets_the_configured_one(
-    endpoint: Endpoint | None, members: dict[str, object], name: str
+    endpoint: Endpoint | None, members: dict[str, Any], name: str
 ) -> None:
     """A bound that is evaded by saying nothing would be none."""
     call = make_call(**members) if endpoint is None else make_call(endpoint=endpoint, **members)

@@ -11,7 +11,7 @@ from policies.rename import Rename
 from proxy.call import Call
 from proxy.chain import Handler, chain
 from proxy.deployments import Deployment
-from proxy.endpoints import RESPONSES, Endpoint
+from proxy.endpoints import CHAT, RESPONSES, Endpoint
 from proxy.reply import Reply
 
 
@@ -47,14 +47,14 @@ async def test_of_two_names_the_new_one_counts() -> None:
     assert "max_tokens" not in members
 
 
-@pytest.mark.parametrize(("endpoint", "name"), [(None, "messages"), (RESPONSES, "input")])
-async def test_a_role_is_another_one_and_all_else_stays(endpoint: Endpoint | None, name: str) -> None:
+@pytest.mark.parametrize(("endpoint", "name"), [(CHAT, "messages"), (RESPONSES, "input")])
+async def test_a_role_is_another_one_and_all_else_stays(endpoint: Endpoint, name: str) -> None:
     """In chat messages and in the input of a response; a text that says the word is a text."""
     items: list[dict[str, Any]] = [
         {"role": "developer", "content": "be brief", "x": 1.50},
         {"role": "user", "content": "developer"},
     ]
-    call = make_call(**{name: items}) if endpoint is None else make_call(endpoint=endpoint, **{name: items})
+    call = make_call(messages=items) if name == "messages" else make_call(endpoint=endpoint, input=items)
     members = await sent(call, developer="system")
     assert members[name] == (b'[{"role":"system","content":"be brief","x":1.5},{"role":"user","content":"developer"}]')
     assert call.record.changed == [name]

@@ -1,6 +1,7 @@
 """Tokens guessed before anyone has counted."""
 
 import base64
+from typing import Any
 
 import pytest
 from support.calls import make_call
@@ -32,7 +33,7 @@ def test_a_prompt_is_a_token_for_four_bytes() -> None:
         ({"n": 0}, 500),
     ],
 )
-def test_an_answer_is_what_the_call_allows(members: dict[str, object], answer: int) -> None:
+def test_an_answer_is_what_the_call_allows(members: dict[str, Any], answer: int) -> None:
     """Each of its names; what is no count counts as absent, and none is too large to handle."""
     assert estimate(make_call(**members), 500)[1] == answer
 
