@@ -35,6 +35,13 @@ class CallerLimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             f"{name}: must not be below 0" for name in ("parallel", "assumed_tokens") if (getattr(self, name) or 0) < 0
         ]
 
+    def told(self) -> str:
+        """What a caller meets, in a line."""
+        rates = (("requests", self.requests), ("tokens", self.tokens))
+        parts = [f"{rate.amount} {unit} in {rate.seconds} s" for unit, rate in rates if rate is not None]
+        parts += [f"{self.parallel} calls at a time"] if self.parallel is not None else []
+        return f"a caller whose key says nothing else: {', '.join(parts) or 'no limits'}"
+
 
 class CallerLimits:
     """Takes a request, tokens and a place for each call, all or none; refused calls count for nothing.

@@ -33,6 +33,11 @@ class ClientLimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             if not is_network(each)
         ]
 
+    def told(self) -> str:
+        """What a client meets, in a line."""
+        who = "address" if self.applies_to == "all" else "address without a virtual key"
+        return f"each {who}: {self.requests.amount} requests in {self.requests.seconds} s"
+
 
 class ClientLimits:
     """Counts requests by address, IPv6 by /64, before authentication and before a body is read.

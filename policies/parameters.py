@@ -122,14 +122,23 @@ class Parameters:
         return rules
 
 
+def told(top: ParametersConfig, own: ParametersConfig | None) -> str:
+    """What a call on a route with these bounds of its own meets, in a line."""
+    every = {**top.bounds(), **(own or ParametersConfig()).bounds()}
+    parts = [f"{name} {_spelt(low)} to {_spelt(high)}" for name, (low, high) in every.items()]
+    return f"bounds, {'clamped' if _clamps(top, own) else 'refused outside'}: {', '.join(parts) or 'none'}"
+
+
+def _clamps(top: ParametersConfig, own: ParametersConfig | None) -> bool:
+    return bool(own.clamp if own is not None and own.clamp is not None else top.clamp)
+
+
 def _rules_of(top: ParametersConfig, own: ParametersConfig | None, narrower: Mapping[str, Bounds]) -> _Rules:
-    own = own or ParametersConfig()
-    every = _by_member({**top.bounds(), **own.bounds()})
+    every = _by_member({**top.bounds(), **(own or ParametersConfig()).bounds()})
     for name, (low, high) in _by_member(narrower).items():
         outer_low, outer_high = every.get(name, (low, high))
         every[name] = (max(low, outer_low), min(high, outer_high))
-    clamp = own.clamp if own.clamp is not None else top.clamp
-    return _Rules(every, bool(clamp))
+    return _Rules(every, _clamps(top, own))
 
 
 def _by_member(bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:

@@ -23,7 +23,7 @@ from policies.client_limits import ClientLimits
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
-from policies.parameters import Parameters
+from policies.parameters import Parameters, told
 from policies.read import ReadBody
 from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
 from policies.rename import Rename
@@ -35,6 +35,7 @@ from proxy.chain import Handler, Policy, chain
 from proxy.claims import LimitStore
 from proxy.config import Config, LimitsStore
 from proxy.cors import Cors
+from proxy.deployments import Route
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
 from proxy.paths import GENERATE
@@ -157,6 +158,16 @@ def explain_route(config: Config, environment: Mapping[str, str], model: str) ->
     """Where a call for this model would go, line by line. Raises UnknownModel."""
     _, router = _offline(config, environment)
     route = router.find(model)
+    return [*_way(config, route, router, model), *_limits(config, route)]
+
+
+def _limits(config: Config, route: Route) -> list[str]:
+    """The limits and bounds that a call on this route meets."""
+    lines = [each.told() for each in (config.client_limits, config.caller_limits) if each is not None]
+    return lines if config.bounding is None else [*lines, told(config.bounding, route.parameters)]
+
+
+def _way(config: Config, route: Route, router: Router, model: str) -> list[str]:
     settings = route.failover or config.failing_over
     if settings is None:
         first = route.deployments[0] if route.deployments else None
