@@ -52,7 +52,8 @@ class Charge(msgspec.Struct, frozen=True, array_like=True):
 class Caller(msgspec.Struct, frozen=True):
     """Who a call belongs to. The one of a gateway without authentication is `ANYONE`.
 
-    What is None is as the configuration says for everyone; no member can widen what configuration sets for all.
+    What is None is as the configuration says for everyone. Its requests, tokens and parallel take the place of the
+    configuration's; its bounds can only narrow what the configuration sets for all.
     """
 
     id: str
