@@ -90,6 +90,8 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
         if leads and outcome == "client_disconnect" and record.usage is None:
             flight.starter_left = True
         flight.leave(seat)
+        if leads:
+            await flight.cleared()
 
     own.on_close(leave)
     return own
