@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
+from support.calls import Clock
 
 from proxy.authority import LoginConfig
 from proxy.call import Caller
@@ -26,7 +27,6 @@ from proxy.state import Database
 from proxy.tokens import Signer, Tokens
 from proxy.user_store import OwnerStore, UserStore
 from proxy.values import Secret
-from support.calls import Clock
 
 NOW = 1_800_000_000.0
 ADMIN_KEY = "the-admin-key-of-these-tests"
