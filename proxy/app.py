@@ -44,6 +44,7 @@ from proxy.prices import PriceBook
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.shipping import shipping
+from proxy.sql import Store
 from proxy.values import Secret
 from proxy.version import VERSION
 
@@ -86,6 +87,7 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    store: Store
     accounts: Accounts
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
@@ -147,6 +149,7 @@ def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        store=store,
         accounts=accounts,
         outbox=outbox,
         services=()
