@@ -16,7 +16,7 @@ from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.commands_money import COMMANDS as MONEY
 from proxy.commands_money import add_money_commands, run_money
-from proxy.commands_records import records
+from proxy.commands_records import records, show_mlflow
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -60,6 +60,8 @@ def _run(options: argparse.Namespace) -> int:
         return explain(load(), options.model)
     if options.command == "records":
         return records(load(), follow=options.follow)
+    if options.command == "mlflow":
+        return show_mlflow(load(), options.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     kept.add_argument("--follow", action="store_true", help="wait for more")
     add_identity_commands(commands, with_config)
     add_money_commands(commands, with_config)
+    shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
+    shown.add_argument("--port", type=int, default=5001)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])
