@@ -54,6 +54,7 @@ from proxy.prices import PriceBook
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.shipping import shipping
+from proxy.sql import Store
 from proxy.values import Secret
 from proxy.version import VERSION
 
@@ -96,6 +97,7 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    store: Store
     accounts: Accounts
     limits: LimitStore
     outbox: Outbox | None = None
@@ -159,6 +161,7 @@ def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        store=store,
         accounts=accounts,
         limits=limits,
         outbox=outbox,

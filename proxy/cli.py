@@ -14,12 +14,15 @@ import uvloop
 from proxy.cli_identity import COMMANDS as IDENTITY
 from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
+from proxy.commands_money import COMMANDS as MONEY
+from proxy.commands_money import add_money_commands, run_money
 from proxy.commands_records import records, show_mlflow
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
 
 _BAD_CONFIG = 2
+_ALONE = ("schema", "fake", "guard", "import")
 _DEFAULT_FILE = Path("lockgate.yaml")
 
 
@@ -41,6 +44,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.command in _ALONE:
+        return _run_alone(options)
+    path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
+
+    def load() -> Config:
+        return load_config(path, os.environ)
+
+    for names, run in ((IDENTITY, run_identity), (MONEY, run_money)):
+        if options.command in names:
+            return run(load(), options)
+    if options.command == "check":
+        return check(load(), path)
+    if options.command == "explain":
+        return explain(load(), options.model)
+    if options.command == "records":
+        return records(load(), follow=options.follow)
+    if options.command == "mlflow":
+        return show_mlflow(load(), options.port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(load, path))
+
+
+def _run_alone(options: argparse.Namespace) -> int:
+    """A command that needs no configuration."""
     if options.command == "schema":
         print(json.dumps(schema(), indent=2))
         return 0
@@ -50,25 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "guard":
         lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
         return guard_test(lines)
-    if options.command == "import":
-        return import_litellm(Path(options.file), os.environ)
-    path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
-
-    def load() -> Config:
-        return load_config(path, os.environ)
-
-    if options.command == "check":
-        return check(load(), path)
-    if options.command == "explain":
-        return explain(load(), options.model)
-    if options.command in IDENTITY:
-        return run_identity(load(), options)
-    if options.command == "records":
-        return records(load(), follow=options.follow)
-    if options.command == "mlflow":
-        return show_mlflow(load(), options.port)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(load, path))
+    return import_litellm(Path(options.file), os.environ)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
     kept.add_argument("--follow", action="store_true", help="wait for more")
     add_identity_commands(commands, with_config)
+    add_money_commands(commands, with_config)
     shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
     shown.add_argument("--port", type=int, default=5001)
     commands.add_parser("schema", help="print the JSON schema of the configuration")

@@ -6,13 +6,15 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
 from adapters.fake_server import serve as serve_fake
-from proxy.admin import admin_handlers
+from proxy.admin import admin_handlers, admins_only
+from proxy.admin_money import money_handlers
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
 from proxy.config import Config
@@ -43,6 +45,7 @@ async def serve(load: Load, path: Path | None) -> int:
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
         admin = admin_handlers(edge, keepers.cooldowns, keepers.recent)
+        admin += money_handlers(keepers.store, admins_only(edge), time.time)
         admin += keepers.identity.handlers(edge) if keepers.identity is not None else []
         server = Server(
             make_app(edge, health, admin),
