@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | schema | fake`."""
+"""The command line: `lockgate serve | check | explain | schema | guard | import | fake`."""
 
 import argparse
 import asyncio
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.commands import check, explain, fake, guard_test, serve
+from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -47,6 +47,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "guard":
         lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
         return guard_test(lines)
+    if options.command == "import":
+        return import_litellm(Path(options.file), os.environ)
     path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
 
     def load() -> Config:
@@ -79,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])
     guard.add_argument("file", help="a file, or - for standard input")
+    other = commands.add_parser("import", help="turn another gateway's configuration into lockgate.yaml")
+    other.add_argument("gateway", choices=["litellm"])
+    other.add_argument("file", help="its config.yaml")
     scripted = commands.add_parser("fake", help="serve the scripted provider over HTTP")
     scripted.add_argument("--host", default="127.0.0.1")
     scripted.add_argument("--port", type=int, default=9100)

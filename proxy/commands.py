@@ -5,18 +5,22 @@ import importlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+import yaml
 
 from adapters.fake_server import serve as serve_fake
 from proxy.admin import admin_handlers
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
 from proxy.config import Config
-from proxy.config_file import ConfigError
+from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
 from proxy.errors import UnknownModel
 from proxy.health import Health, State
+from proxy.import_litellm import convert
 from proxy.runtime import Runtime
 from proxy.server import Server, listen
 from proxy.web import make_app
@@ -96,6 +100,20 @@ def guard_test(texts: Iterable[str]) -> int:
     for text in texts:
         verdict = finish(guard.scan(text.rstrip("\n"), "user"))
         say([f"{verdict.action:5} {verdict.score:.3f}  {text.strip()[:100]}  ({', '.join(verdict.reasons)})"])
+    return 0
+
+
+def import_litellm(file: Path, environment: Mapping[str, str]) -> int:
+    """Print a LiteLLM proxy's configuration as ours on standard output, and what was left out on standard error."""
+    try:
+        source = yaml.safe_load(file.read_text(encoding="utf-8"))
+        ours, notes = convert(source if isinstance(source, dict) else {})
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError([f"{file}: {error}"]) from None
+    text = yaml.safe_dump(ours, sort_keys=False, width=120)
+    parse_config(text, environment)
+    say([f"# from {file.name} by lockgate import litellm", text])
+    print("\n".join(notes), file=sys.stderr)
     return 0
 
 

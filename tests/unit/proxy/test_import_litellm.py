@@ -1,0 +1,125 @@
+"""What a LiteLLM proxy was told is taken over; what cannot be is said."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from proxy.config_file import parse_config
+from proxy.import_litellm import convert
+
+SOURCE = """
+model_list:
+  - model_name: gpt-4o
+    litellm_params: {model: azure/gpt-4o-eu, api_base: "https://eu.example/", api_version: "2024-10-21",
+                     api_key: os.environ/AZURE_EU_KEY, weight: 3, rpm: 60}
+  - model_name: gpt-4o
+    litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY, timeout: 30, stream_timeout: 5}
+  - model_name: claude
+    litellm_params: {model: anthropic/claude-sonnet-4-5, api_key: sk-ant-in-plain-text}
+  - model_name: local
+    litellm_params: {model: ollama/llama3, api_base: "http://10.0.0.5:11434"}
+  - model_name: groq/*
+    litellm_params: {model: groq/*, api_key: os.environ/GROQ_API_KEY}
+  - model_name: plain
+    litellm_params: {model: gpt-4o-mini}
+    model_info: {id: x}
+litellm_settings:
+  num_retries: 2
+  drop_params: true
+  fallbacks: [{gpt-4o: [claude, nowhere]}]
+  context_window_fallbacks: [{gpt-4o: [claude]}]
+  success_callback: [langfuse]
+  cache: true
+router_settings:
+  routing_strategy: latency-based-routing
+  cooldown_time: 45
+  allowed_fails: 3
+  model_group_alias: {gpt-4: gpt-4o}
+  timeout: 120
+  redis_host: os.environ/REDIS_HOST
+general_settings: {master_key: os.environ/LITELLM_MASTER_KEY, database_url: x}
+environment_variables: {A: b}
+"""
+
+
+@pytest.fixture
+def converted() -> tuple[dict[str, Any], list[str]]:
+    return convert(yaml.safe_load(SOURCE))
+
+
+def test_the_result_is_a_valid_configuration(converted: tuple[dict[str, Any], list[str]]) -> None:
+    config = parse_config(yaml.safe_dump(converted[0], sort_keys=False), {"OPENAI_API_KEY": "k"})
+    assert set(config.routes) == {"gpt-4o", "claude", "local", "groq/*", "plain", "gpt-4"}
+
+
+def test_models_become_routes_over_providers(converted: tuple[dict[str, Any], list[str]]) -> None:
+    config, _ = converted
+    assert config["routes"]["gpt-4o"]["deployments"] == [
+        {"provider": "azure", "model": "gpt-4o-eu", "weight": 3.0},
+        {"provider": "openai", "model": "gpt-4o"},
+    ]
+    assert config["routes"]["groq/*"]["deployments"] == [{"provider": "groq", "model": "*"}]
+    assert config["routes"]["gpt-4o"]["timeouts"] == {"total": "30s", "first_content": "5s"}
+    assert config["routes"]["gpt-4"]["deployments"] == config["routes"]["gpt-4o"]["deployments"]
+    assert config["providers"]["azure"] == {
+        "kind": "openai",
+        "base_url": "https://eu.example/",
+        "api_version": "2024-10-21",
+        "api_key": "${AZURE_EU_KEY:-}",
+    }
+    assert config["providers"]["ollama"] == {
+        "kind": "openai",
+        "base_url": "http://10.0.0.5:11434/v1",
+        "responses": False,
+    }
+    assert config["providers"]["anthropic"]["kind"] == "litellm"
+    assert config["providers"]["anthropic"]["unsupported"] == "drop"
+
+
+def test_failing_over_is_taken_over(converted: tuple[dict[str, Any], list[str]]) -> None:
+    config, _ = converted
+    assert config["routes"]["gpt-4o"]["fallbacks"] == ["claude"]
+    assert config["routes"]["gpt-4o"]["context_window_fallbacks"] == ["claude"]
+    assert config["routes"]["gpt-4o"]["strategy"] == "least-latency"
+    assert config["failover"]["tries"] == 3
+    assert config["failover"]["cooldown"] == {"failing": "45s", "limited": "45s", "minimum": 4}
+    assert config["timeouts"] == {"total": "120s"}
+
+
+def test_no_secret_leaves_the_source(converted: tuple[dict[str, Any], list[str]]) -> None:
+    config, notes = converted
+    assert "sk-ant" not in yaml.safe_dump(config) + "\n".join(notes)
+    assert config["providers"]["anthropic"]["api_key"] == "${ANTHROPIC_API_KEY:-}"
+    assert config["secrets"] == {"admin_key": "${LITELLM_MASTER_KEY:-}"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "model_list[0].litellm_params.rpm",
+        "model_list[2].litellm_params.api_key",
+        "fallbacks: there is no model 'nowhere'",
+        "litellm_settings.success_callback",
+        "litellm_settings.cache",
+        "router_settings.redis_host",
+        "general_settings.database_url",
+        "environment_variables",
+    ],
+)
+def test_what_is_left_out_is_said(said: str, converted: tuple[dict[str, Any], list[str]]) -> None:
+    assert any(note.startswith(said) for note in converted[1])
+
+
+@pytest.mark.parametrize("source", [{}, {"model_list": []}, {"model_list": "x"}])
+def test_what_is_no_such_file_is_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="model_list"):
+        convert(source)
+
+
+def test_a_broken_entry_is_left_out_and_said() -> None:
+    config, notes = convert(
+        {"model_list": [{"model_name": "x"}, 7, {"model_name": "y", "litellm_params": {"model": "m"}}]}
+    )
+    assert list(config["routes"]) == ["y"]
+    assert [note[:13] for note in notes] == ["model_list[0]", "model_list[1]"]
