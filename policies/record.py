@@ -1,13 +1,9 @@
 """One line a call: sealed when the call is over, whatever became of it."""
 
 import asyncio
-import os
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
-
-import msgspec
 
 from proxy.call import Call, Outcome, Record
 from proxy.chain import Handler
@@ -65,50 +61,6 @@ class WriteRecord:
         record.duration = self._now() - record.started
         for sink in self._sinks:
             sink.write(record)
-
-
-class RecordFile:
-    """Appends records to `records.jsonl`, one `write` each, so that a line that was written survives `kill -9`.
-
-    At `max_size` bytes the file becomes `records.1.jsonl`. When the disk refuses, the record is counted in `lost`.
-    """
-
-    def __init__(self, folder: Path, max_size: int) -> None:
-        self._path = folder / "records.jsonl"
-        self._previous = folder / "records.1.jsonl"
-        self._max_size = max_size
-        self._encoder = msgspec.json.Encoder()
-        self._file = self._open()
-        self._size = os.fstat(self._file).st_size
-        self.lost = 0
-
-    def write(self, record: Record) -> None:
-        """Append one line."""
-        line = self._encoder.encode(record) + b"\n"
-        try:
-            if self._size + len(line) > self._max_size:
-                self._turn()
-            written = os.write(self._file, line)
-            if written < len(line):  # the disk is full: a torn line would swallow the next one
-                os.ftruncate(self._file, self._size)
-                self.lost += 1
-            else:
-                self._size += written
-        except OSError:
-            self.lost += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def _turn(self) -> None:
-        self._path.replace(self._previous)
-        os.close(self._file)
-        self._file = self._open()
-        self._size = 0
 
 
 class RecentRecords:

@@ -21,7 +21,7 @@ from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
-from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from policies.record import RecentRecords, Sink, WriteRecord
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.call import Call
@@ -30,6 +30,7 @@ from proxy.config import Config
 from proxy.cors import Cors
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
+from proxy.outbox import Outbox
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.version import VERSION
@@ -52,7 +53,7 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
-    records: RecordFile | None = None
+    outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
     services: tuple[Service, ...] = ()
@@ -65,7 +66,9 @@ class Keepers(msgspec.Struct, frozen=True):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         lock = _only_instance(folder)
-        return msgspec.structs.replace(_keepers_of(config, RecordFile(folder, config.record.max_size)), lock=lock)
+        return msgspec.structs.replace(
+            _keepers_of(config, Outbox(folder / "outbox", config.record.max_size)), lock=lock
+        )
 
     async def start(self) -> None:
         """Start the services. Raises OSError."""
@@ -73,11 +76,9 @@ class Keepers(msgspec.Struct, frozen=True):
             await service.start()
 
     async def aclose(self) -> None:
-        """End the services, also those that never started, and close the files."""
+        """End the services, also those that never started, and let the state folder go."""
         for service in reversed(self.services):
             await service.aclose()
-        if self.records is not None:
-            self.records.close()
         if self.lock is not None:
             self.lock.close()
 
@@ -93,14 +94,15 @@ def _only_instance(folder: Path) -> IO[bytes]:
     return lock
 
 
-def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
+def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent = RecentRecords()
     return Keepers(
-        sinks=(recent,) if records is None else (records, recent),
+        sinks=(recent,) if outbox is None else (outbox, recent),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
-        records=records,
+        outbox=outbox,
+        services=() if outbox is None else (outbox,),
     )
 
 

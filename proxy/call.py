@@ -179,6 +179,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     """Seconds spent waiting for providers before the commit point."""
     duration: float = 0.0
     events: int = 0
+    amended: bool = False
+    """It was sealed before, and then the call ended otherwise than it had seemed: of two with one id the later counts."""
 
 
 async def _no_body(_limit: int) -> bytes:

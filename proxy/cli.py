@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | schema | guard | import | fake`."""
+"""The command line: `lockgate serve | check | explain | schema | guard | import | records | request | fake`."""
 
 import argparse
 import asyncio
@@ -12,6 +12,7 @@ from pathlib import Path
 import uvloop
 
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
+from proxy.commands_records import records
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -58,6 +59,8 @@ def _run(options: argparse.Namespace) -> int:
         return check(load(), path)
     if options.command == "explain":
         return explain(load(), options.model)
+    if options.command == "records":
+        return records(load(), follow=options.follow)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -77,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", parents=[with_config], help="check the configuration and print the resolved chain")
     one = commands.add_parser("explain", parents=[with_config], help="say where a call for a model would go, and why")
     one.add_argument("model")
+    kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
+    kept.add_argument("--follow", action="store_true", help="wait for more")
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

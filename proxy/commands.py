@@ -132,10 +132,7 @@ def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
         ]
         return "ok" if all(standings) else "degraded"
 
-    def records() -> State:
-        return "degraded" if keepers.records is not None and keepers.records.lost else "ok"
-
-    return {"providers": providers, "records": records, **{each.name: each.state for each in keepers.services}}
+    return {"providers": providers, **{each.name: each.state for each in keepers.services}}
 
 
 class Reloader:

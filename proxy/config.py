@@ -135,12 +135,9 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The record of calls: one line of JSON a call in `records.jsonl` under the state folder.
+    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them."""
 
-    At `max_size` the file is set aside as `records.1.jsonl`, replacing the last one.
-    """
-
-    max_size: Size = size("64MB")
+    max_size: Size = size("1GB")
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

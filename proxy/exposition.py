@@ -51,6 +51,7 @@ def _lines(metrics: Metrics, samples: Iterable[Sample]) -> Iterator[str]:
     yield from _models(metrics)
     yield from _counts("attempts", "Tries of a deployment, by how they ended.", ("provider", "model", "result"), metrics.attempts)
     yield from _counts("errors", "Errors that clients saw, by code.", ("route", "code"), metrics.errors)
+    yield from _counts("amended", "Calls that were counted as complete before their last bytes could not be sent.", ("route", "outcome"), metrics.amended)
     yield from _counts("cache", "Calls by what the caches said.", ("route", "verdict"), metrics.cache)
     yield from _counts("flights", "Calls that shared an upstream call, by role.", ("role",), metrics.flights)
     yield from _counts("guard_verdicts", "Verdicts of guards.", ("guard", "side", "action", "shadow"), metrics.guards)

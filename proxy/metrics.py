@@ -82,6 +82,8 @@ class Metrics:
         """By provider, model and result."""
         self.cache: Counts = defaultdict(int)
         """By route and verdict."""
+        self.amended: Counts = defaultdict(int)
+        """By route and outcome."""
         self.flights: Counts = defaultdict(int)
         """By role."""
         self.guards: Counts = defaultdict(int)
@@ -97,7 +99,10 @@ class Metrics:
         self._configured = frozenset(deployments)
 
     def write(self, record: Record) -> None:
-        """Count one call."""
+        """Count one call; of one that was counted already, only that it ended otherwise than it had seemed."""
+        if record.amended:
+            self.amended[record.route or NONE, str(record.outcome)] += 1
+            return
         lane = self.lanes.get((record.endpoint, record.route, record.provider, record.upstream_model))
         if lane is None:
             lane = self._lane(record)

@@ -118,6 +118,9 @@ class Traffic:
         second = int(record.started + record.duration)
         if second > self._second:
             self._turn(second)
+        if record.amended:
+            _count_end(self._tally, record)
+            return
         quarter = self._quarter
         duration = bucket(record.duration)
         first = bucket(record.first_content) if record.stream and record.first_content is not None else None

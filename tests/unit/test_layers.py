@@ -25,6 +25,7 @@ KERNEL = {
     "deployments",
     "usage",
     "limits",
+    "segments",
     "values",
     "ids",
     "version",

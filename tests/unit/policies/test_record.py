@@ -1,12 +1,9 @@
 import asyncio
-import json
-import os
-from pathlib import Path
 
 import pytest
 from support.calls import make_call
 
-from policies.record import RecentRecords, RecordFile, WriteRecord
+from policies.record import RecentRecords, WriteRecord
 from proxy.call import Call, Record
 from proxy.errors import GuardBlocked, UnknownModel
 from proxy.reply import Reply
@@ -72,52 +69,6 @@ async def test_a_reply_is_written_when_it_is_closed_and_not_before() -> None:
 
 def record(number: int) -> Record:
     return Record(id=f"{number:032x}", endpoint="chat", started=1.0)
-
-
-def test_the_file_turns_at_its_size_and_keeps_whole_lines(tmp_path: Path) -> None:
-    """The last file is set aside once; every line is a record."""
-    file = RecordFile(tmp_path, max_size=1000)
-    for number in range(30):
-        file.write(record(number))
-    file.close()
-    lines = [
-        line for name in ("records.1.jsonl", "records.jsonl") for line in (tmp_path / name).read_text().splitlines()
-    ]
-    assert json.loads(lines[-1])["id"] == record(29).id
-    assert (tmp_path / "records.jsonl").stat().st_size <= 1000
-
-
-def test_a_restart_goes_on_where_the_file_ended(tmp_path: Path) -> None:
-    """Nothing is overwritten."""
-    for number in range(2):
-        file = RecordFile(tmp_path, max_size=10_000)
-        file.write(record(number))
-        file.close()
-    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 2
-
-
-def test_what_a_full_disk_refuses_is_counted(tmp_path: Path) -> None:
-    """And raises nothing."""
-    (tmp_path / "records.jsonl").symlink_to("/dev/full")
-    file = RecordFile(tmp_path, max_size=10_000)
-    file.write(record(1))
-    assert file.lost == 1
-    file.close()
-
-
-def test_a_line_that_does_not_fit_is_taken_back_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short write leaves no torn line for the next one to be glued to."""
-    file = RecordFile(tmp_path, max_size=10_000)
-    file.write(record(1))
-    whole = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: whole(descriptor, data[:10]))
-    file.write(record(2))
-    monkeypatch.undo()
-    file.write(record(3))
-    file.close()
-    lines = (tmp_path / "records.jsonl").read_text().splitlines()
-    assert [json.loads(line)["id"] for line in lines] == [record(1).id, record(3).id]
-    assert file.lost == 1
 
 
 def test_recent_records_are_bounded() -> None:
