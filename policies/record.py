@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from proxy.call import Call, Outcome, Record
@@ -75,6 +75,10 @@ class RecentRecords:
         self._records[record.id] = record
         if len(self._records) > self._keep:
             self._records.popitem(last=False)
+
+    def latest(self) -> Iterator[Record]:
+        """All that are remembered, the last one first. Only valid until the next is written."""
+        return reversed(self._records.values())
 
     def find(self, call_id: str) -> Record | None:
         """The record of this call, if it is still remembered."""

@@ -29,10 +29,14 @@ from proxy.chain import Handler, Policy, chain
 from proxy.config import Config
 from proxy.cors import Cors
 from proxy.endpoints import ENDPOINTS
+from proxy.logs import AccessLog
+from proxy.metrics import Metrics
 from proxy.models import ModelList
 from proxy.outbox import Outbox
+from proxy.pulse import Pulse
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.traffic import Traffic
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
@@ -53,6 +57,10 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    metrics: Metrics
+    traffic: Traffic
+    pulse: Pulse
+    access_log: AccessLog
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
@@ -95,14 +103,20 @@ def _only_instance(folder: Path) -> IO[bytes]:
 
 
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
-    recent = RecentRecords()
+    recent, metrics, traffic, pulse = RecentRecords(), Metrics(), Traffic(time.time), Pulse()
+    access_log = AccessLog(config.log)
+    seeing = (recent, metrics, traffic, access_log)
     return Keepers(
-        sinks=(recent,) if outbox is None else (outbox, recent),
+        sinks=seeing if outbox is None else (outbox, *seeing),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        metrics=metrics,
+        traffic=traffic,
+        pulse=pulse,
+        access_log=access_log,
         outbox=outbox,
-        services=() if outbox is None else (outbox,),
+        services=(pulse,) if outbox is None else (outbox, pulse),
     )
 
 
@@ -117,6 +131,10 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
+    keepers.metrics.configure(
+        (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
+    )
+    keepers.access_log.on = config.log.access
     before, after = policies(config, keepers, router)
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:

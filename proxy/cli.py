@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from proxy.commands import check, explain, fake, guard_test, import_litellm, ser
 from proxy.commands_records import records
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
+from proxy.logs import LogConfig, set_up_logs
 from proxy.version import VERSION
 
 _BAD_CONFIG = 2
@@ -24,9 +24,7 @@ _DEFAULT_FILE = Path("lockgate.yaml")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. 2 means that the configuration is at fault."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=os.environ.get("API_LOG_LEVEL", "info").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(LogConfig(), os.environ)
     try:
         return _run(options)
     except ConfigError as error:

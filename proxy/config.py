@@ -9,6 +9,7 @@ import msgspec
 
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
+from proxy.logs import LogConfig
 from proxy.values import Duration, Secret, Size, duration, size
 
 _LOOPBACK = ("localhost", "::1")
@@ -140,6 +141,12 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_size: Size = size("1GB")
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may scrape `/metrics` besides admins: whoever presents `token`."""
+
+    token: Secret = msgspec.field(default_factory=Secret)
+
+
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself."""
 
@@ -158,6 +165,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
 
     @property

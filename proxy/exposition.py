@@ -4,7 +4,7 @@ What OpenTelemetry has a name for carries it, as its Prometheus exporter would w
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -25,13 +25,22 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One value of a gauge or counter, read when it is asked for."""
+    """One value, read when it is asked for."""
 
     name: str
     help: str
-    value: float
+    value: float | Histogram
     labels: Mapping[str, str] = {}
-    kind: Literal["gauge", "counter"] = "gauge"
+    kind: Literal["gauge", "counter", "histogram"] = "gauge"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A service that has values to tell."""
+
+    def samples(self) -> Iterable[Sample]:
+        """What they are now; must not block."""
+        ...
 
 
 def pieces(metrics: Metrics, samples: Iterable[Sample]) -> Iterator[bytes]:
@@ -49,18 +58,33 @@ def _lines(metrics: Metrics, samples: Iterable[Sample]) -> Iterator[str]:
     yield from _calls(metrics)
     yield from _routes(metrics)
     yield from _models(metrics)
-    yield from _counts("attempts", "Tries of a deployment, by how they ended.", ("provider", "model", "result"), metrics.attempts)
+    yield from _counts(
+        "attempts", "Tries of a deployment, by how they ended.", ("provider", "model", "result"), metrics.attempts
+    )
     yield from _counts("errors", "Errors that clients saw, by code.", ("route", "code"), metrics.errors)
-    yield from _counts("amended", "Calls that were counted as complete before their last bytes could not be sent.", ("route", "outcome"), metrics.amended)
+    yield from _counts(
+        "amended",
+        "Calls that were counted as complete before their last bytes could not be sent.",
+        ("route", "outcome"),
+        metrics.amended,
+    )
     yield from _counts("cache", "Calls by what the caches said.", ("route", "verdict"), metrics.cache)
     yield from _counts("flights", "Calls that shared an upstream call, by role.", ("role",), metrics.flights)
     yield from _counts("guard_verdicts", "Verdicts of guards.", ("guard", "side", "action", "shadow"), metrics.guards)
+    yield from _samples(samples)
+
+
+def _samples(samples: Iterable[Sample]) -> Iterator[str]:
     seen: set[str] = set()
     for sample in sorted(samples, key=lambda each: each.name):
         if sample.name not in seen:
             seen.add(sample.name)
             yield from _head(sample.name, sample.kind, sample.help)
-        yield f"{sample.name}{{{_labels(sample.labels)}}} {sample.value!r}\n" if sample.labels else f"{sample.name} {sample.value!r}\n"
+        labels = _labels(sample.labels)
+        if isinstance(sample.value, Histogram):
+            yield from _histogram(sample.name, labels, sample.value)
+        else:
+            yield f"{sample.name}{_braced(labels)} {sample.value!r}\n"
 
 
 def _calls(metrics: Metrics) -> Iterator[str]:
@@ -73,7 +97,11 @@ def _calls(metrics: Metrics) -> Iterator[str]:
         for (status, outcome), count in list(lane.outcomes.items()):
             shown = f"{status}xx" if status else NONE
             yield f'lockgate_calls_total{{{labels},status="{shown}",outcome="{outcome}"}} {count}\n'
-    yield from _head("lockgate_tokens_total", "counter", "Tokens as providers counted them; cached, cache_write, reasoning and audio are parts of prompt and completion.")
+    yield from _head(
+        "lockgate_tokens_total",
+        "counter",
+        "Tokens as providers counted them; cached, cache_write, reasoning and audio are parts of prompt and completion.",
+    )
     for labels, lane in lanes:
         for kind in ("prompt", "completion", "cached", "cache_write", "reasoning", "audio"):
             count = getattr(lane, kind)
@@ -97,14 +125,19 @@ def _lane_labels(endpoint: str, route: str, provider: str, model: str) -> str:
 
 def _routes(metrics: Metrics) -> Iterator[str]:
     """What clients wait for."""
-    routes = [(_labels({"endpoint": endpoint, "route": route}), times) for (endpoint, route), times in list(metrics.routes.items())]
+    routes = [
+        (_labels({"endpoint": endpoint, "route": route}), times)
+        for (endpoint, route), times in list(metrics.routes.items())
+    ]
     yield from _head("lockgate_call_duration_seconds", "histogram", "From a call's arrival to its last byte.")
     for labels, times in routes:
         yield from _histogram("lockgate_call_duration_seconds", labels, times.duration)
     yield from _head("lockgate_first_content_seconds", "histogram", "From a stream's arrival to its first content.")
     for labels, times in routes:
         yield from _histogram("lockgate_first_content_seconds", labels, times.first_content)
-    yield from _head("lockgate_overhead_seconds", "histogram", "The gateway's own part of the time to an answer's begin.")
+    yield from _head(
+        "lockgate_overhead_seconds", "histogram", "The gateway's own part of the time to an answer's begin."
+    )
     for labels, times in routes:
         yield from _histogram("lockgate_overhead_seconds", labels, times.overhead)
 
@@ -143,18 +176,23 @@ def _histogram(name: str, labels: str, histogram: Histogram) -> Iterator[str]:
     count = sum(histogram.counts)
     if not count:
         return
+    before = f"{labels}," if labels else ""
     text = []
     so_far = 0
     for bound, each in zip(histogram.bounds, histogram.counts, strict=False):
         so_far += each
-        text.append(f'{name}_bucket{{{labels},le="{bound}"}} {so_far}\n')
-    text.append(f'{name}_bucket{{{labels},le="+Inf"}} {count}\n{name}_sum{{{labels}}} {histogram.total!r}\n')
-    text.append(f"{name}_count{{{labels}}} {count}\n")
+        text.append(f'{name}_bucket{{{before}le="{bound}"}} {so_far}\n')
+    text.append(f'{name}_bucket{{{before}le="+Inf"}} {count}\n{name}_sum{_braced(labels)} {histogram.total!r}\n')
+    text.append(f"{name}_count{_braced(labels)} {count}\n")
     yield from text
 
 
 def _head(name: str, kind: str, text: str) -> Iterator[str]:
     yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+def _braced(labels: str) -> str:
+    return f"{{{labels}}}" if labels else ""
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ class Histogram:
 
 def bucket(seconds: float) -> int:
     """The bucket of a duration; each is 9 % wider than the one before, so that its middle is within 5 % of it."""
-    return int(log2(seconds if seconds > _SHORTEST else _SHORTEST) * _PER_OCTAVE // 1)
+    return int(log2(max(_SHORTEST, seconds)) * _PER_OCTAVE // 1)
 
 
 def percentiles(counts: Mapping[int, int], shares: tuple[float, ...]) -> list[float | None]:

@@ -20,6 +20,7 @@ FIRST_CHUNKS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 OVERHEADS = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
+_OK = 200
 _LANES = 5000
 _MODELS = 200
 """Models that nobody configured and a provider has answered for."""
@@ -143,13 +144,19 @@ class Metrics:
             lane.fallbacks += record.fallbacks
             for attempt in record.attempts[:-1]:
                 self._attempt(attempt)
-                times = self._model_times(record.endpoint, attempt.provider, self._model_label(attempt.provider, attempt.model))
+                times = self._model_times(
+                    record.endpoint, attempt.provider, self._model_label(attempt.provider, attempt.model)
+                )
                 self._failed(times, attempt.kind, attempt.seconds)
 
     def _attempt(self, attempt: Attempt) -> None:
         key = (attempt.provider, attempt.model, attempt.kind)
         if key not in self.attempts:
-            key = (attempt.provider, self._model_label(attempt.provider, attempt.model), _one_of(self._results, attempt.kind))
+            key = (
+                attempt.provider,
+                self._model_label(attempt.provider, attempt.model),
+                _one_of(self._results, attempt.kind),
+            )
         self.attempts[key] += 1
 
     def _failed(self, times: ModelTimes, kind: str, seconds: float) -> None:
@@ -176,9 +183,10 @@ class Metrics:
 
     def _lane(self, record: Record) -> Lane:
         """The lane of a record that has none under its own names yet."""
-        provider = record.provider or NONE
-        model = self._model_label(provider, record.upstream_model, answered=record.status == 200) if record.provider else NONE  # noqa: PLR2004
-        key = (record.endpoint, record.route, record.provider, record.upstream_model if model != OTHER else OTHER)
+        model = record.upstream_model
+        if record.provider:
+            model = self._model_label(record.provider, model, answered=record.status == _OK)
+        key = (record.endpoint, record.route, record.provider, model)
         if key not in self.lanes and len(self.lanes) >= _LANES:
             key = (record.endpoint, OTHER, OTHER, OTHER)
         lane = self.lanes.get(key)
@@ -223,4 +231,3 @@ def _one_of(known: set[str], name: str) -> str:
         return OTHER
     known.add(name)
     return name
-
