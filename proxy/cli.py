@@ -12,6 +12,7 @@ import uvloop
 
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.commands_records import records
+from proxy.commands_request import request
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.logs import LogConfig, set_up_logs
@@ -59,6 +60,8 @@ def _run(options: argparse.Namespace) -> int:
         return explain(load(), options.model)
     if options.command == "records":
         return records(load(), follow=options.follow)
+    if options.command == "request":
+        return request(load(), options.id, options.url)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -80,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
     kept.add_argument("--follow", action="store_true", help="wait for more")
+    why = commands.add_parser("request", parents=[with_config], help="say why one call went the way it did")
+    why.add_argument("id", nargs="?", help="its x-request-id; without one the last calls are listed")
+    why.add_argument("--url", help="of the gateway (default: where the configuration says that it listens)")
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

@@ -1,6 +1,6 @@
 """Why one call went the way it did: its record as a list of decisions, in the order in which they were made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -28,13 +28,13 @@ def decisions(record: Record) -> list[Decision]:
     ]
 
 
-def written(record: Record) -> list[str]:
-    """The same as lines for a terminal."""
-    lines = [f"call {record.id}"]
-    for each in decisions(record):
-        seconds = f"{each.seconds * 1000:10.1f} ms" if each.seconds is not None else ""
-        lines.append(f"  {each.step:12} {each.verdict:18} {seconds:>13}  {each.detail}".rstrip())
-    return lines
+def lines(made: Iterable[Decision]) -> list[str]:
+    """The same for a terminal."""
+    found = []
+    for each in made:
+        seconds = f"{each.seconds * 1000:.1f} ms" if each.seconds is not None else ""
+        found.append(f"  {each.step:11} {each.verdict:20} {seconds:>12}  {each.detail}".rstrip())
+    return found
 
 
 def _arrival(record: Record) -> Iterator[Decision]:
@@ -110,7 +110,7 @@ def _attempts(record: Record) -> Iterator[Decision]:
 def _end(record: Record) -> Iterator[Decision]:
     if record.first_content is not None:
         own = max(0.0, record.first_content - record.upstream)
-        yield Decision("first", "content", f"of it {own * 1000:.1f} ms the gateway's own", record.first_content)
+        yield Decision("answer", "began", f"{own * 1000:.1f} ms of it the gateway's own", record.first_content)
     if record.usage is not None:
         yield Decision("usage", "estimated" if record.usage.estimated else "counted", _usage(record.usage))
     if record.cost is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from litestar import get
@@ -14,7 +14,7 @@ from proxy.admin_requests import Recent, newest
 from proxy.errors import Overloaded
 from proxy.pulse import Pulse
 from proxy.sse import frame
-from proxy.traffic import Traffic
+from proxy.traffic import Range, Traffic
 
 Json = dict[str, Any]
 
@@ -23,8 +23,10 @@ _LONGEST = 300.0
 """Seconds after which a watcher must come anew, with a key that still holds."""
 _TABLES = 5
 """Beats from one time that tables are sent to the next."""
+_FRESH = 0.9
+"""Seconds that what is the same for all watchers is kept."""
 _ROWS = 12
-_CALLS = 50
+_CALLS = 30
 
 
 class Live:
@@ -49,26 +51,28 @@ class Live:
         self._deployments = deployments
         self._draining = draining
         self._watchers = 0
-        self._tables: tuple[float, Json] = (0.0, {})
+        self._made: dict[str, tuple[float, Json]] = {}
 
-    def overview(self, span: Literal["5m", "1h", "24h"]) -> Json:
-        """Everything at once."""
+    def overview(self, span: Range) -> Json:
+        """Everything at once. `more`, where there are older calls, is the `before` that `/admin/requests` takes."""
         calls = newest(self._recent.latest(), "", _CALLS)
         return {
             "range": span,
             "state": self._now(),
             "points": self._traffic.points(span),
+            "totals": self._totals(span),
             "tables": self._table(),
             "calls": calls,
+            "more": calls[-1]["id"] if len(calls) == _CALLS else None,
         }
 
-    def watch(self, span: Literal["5m", "1h", "24h"]) -> AsyncIterator[bytes]:
+    def watch(self, span: Range) -> AsyncIterator[bytes]:
         """Events: `overview`, then a `tick` a second with what is new. Raises Overloaded when too many watch."""
         if self._watchers >= _WATCHERS:
             raise Overloaded("Too many watch this instance already.", retry_after=10)
         return self._events(span)
 
-    async def _events(self, span: Literal["5m", "1h", "24h"]) -> AsyncIterator[bytes]:
+    async def _events(self, span: Range) -> AsyncIterator[bytes]:
         self._watchers += 1
         try:
             view = self.overview(span)
@@ -84,6 +88,8 @@ class Live:
                 tick["calls"] = newest(self._recent.latest(), last_call, _CALLS)
                 if beats % _TABLES == 0:
                     tick["tables"] = self._table()
+                if tick["points"] or tick["calls"]:
+                    tick["totals"] = self._totals(span)
                 if tick["points"]:
                     last_point = tick["points"][-1]["at"]
                 if tick["calls"]:
@@ -96,24 +102,30 @@ class Live:
         return {**self._state(), "watchers": self._watchers, "draining": self._draining()}
 
     def _table(self) -> Json:
-        """The tables, made once for all who watch."""
-        made, tables = self._tables
-        if time.monotonic() - made > 1 or not tables:
-            tables = {**self._traffic.busiest(_ROWS), "standing": self._deployments()}
-            self._tables = (time.monotonic(), tables)
-        return tables
+        return self._shared("tables", lambda: {**self._traffic.busiest(_ROWS), "standing": self._deployments()})
+
+    def _totals(self, span: Range) -> Json:
+        return self._shared(span, lambda: self._traffic.totals(span))
+
+    def _shared(self, name: str, make: Callable[[], Json]) -> Json:
+        """Made at most once a second, however many watch."""
+        at, made = self._made.get(name, (0.0, {}))
+        if not made or time.monotonic() - at > _FRESH:
+            made = make()
+            self._made[name] = (time.monotonic(), made)
+        return made
 
 
 def live_handlers(live: Live, guard: Guard) -> list[ControllerRouterHandler]:
     """`/admin/overview` and `/admin/live`."""
 
     @get("/admin/overview", guards=[guard], sync_to_thread=False)
-    def overview(span: Literal["5m", "1h", "24h"] = "1h") -> Json:
+    def overview(span: Range = "1h") -> Json:
         """Figures of the moment, the points of a chart, the busiest callers, routes and deployments, and recent calls."""
         return live.overview(span)
 
     @get("/admin/live", guards=[guard], sync_to_thread=False)
-    def watch(span: Literal["5m", "1h", "24h"] = "1h") -> Stream:
+    def watch(span: Range = "1h") -> Stream:
         """The same as a stream that goes on for five minutes."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return Stream(live.watch(span), media_type="text/event-stream; charset=utf-8", headers=headers)

@@ -11,7 +11,7 @@ from proxy.metrics import OTHER
 Range = Literal["5m", "1h", "24h"]
 Json = dict[str, object]
 
-STEPS: dict[Range, tuple[int, int]] = {"5m": (1, 300), "1h": (10, 360), "24h": (300, 288)}
+STEPS: dict[Range, tuple[int, int]] = {"5m": (5, 60), "1h": (30, 120), "24h": (600, 144)}
 """Seconds a point and points, of each range."""
 
 _QUARTER = 900
@@ -70,7 +70,7 @@ class Quarter:
 
 
 class Ring:
-    """The last tallies of one step, coarser than the one before it. Moments without calls take no memory."""
+    """The last tallies of one step. Moments without calls take no memory."""
 
     def __init__(self, step: int, points: int) -> None:
         self.step = step
@@ -102,7 +102,7 @@ _NOTHING = Tally()
 class Traffic:
     """A sink of sealed records. `now` is Unix time in seconds.
 
-    A record is counted in the second in which it is sealed; seconds add up to tens, tens to five minutes.
+    A record is counted in the second in which it is sealed; every ring adds seconds up to its own steps.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -141,6 +141,14 @@ class Traffic:
         if now > self._second:
             self._turn(now)
         return [{"at": at, **tally.sums()} for at, tally in self._rings[span].points(now, after)]
+
+    def totals(self, span: Range) -> Json:
+        """Sums and percentiles over the finished steps of a range."""
+        whole = Tally()
+        for _, tally in self._rings[span].points(int(self._now())):
+            if tally.calls:
+                whole.merge(tally)
+        return whole.sums()
 
     def busiest(self, most: int) -> Json:
         """The callers, routes and deployments with the most calls since `since`, and what guards did, by name."""
