@@ -131,10 +131,12 @@ class Metrics:
         if lane.model is not None:
             first = record.first_content
             rest = record.duration - first if first is not None else 0.0
-            if last.kind == "ok" and not record.error:
-                lane.model.duration[""].observe(last.seconds + rest)
+            if last.kind != "ok":
+                self._failed(lane.model, last.kind, last.seconds + rest)
+            elif record.outcome == "upstream_interrupted":
+                self._failed(lane.model, "interrupted", last.seconds + rest)
             else:
-                self._failed(lane.model, record.error or last.kind, last.seconds + rest)
+                lane.model.duration[""].observe(last.seconds + rest)
             if record.stream and last.kind == "ok":
                 lane.model.first_chunk.observe(last.seconds)
             if record.usage is not None:

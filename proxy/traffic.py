@@ -2,14 +2,14 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from proxy.call import Record
 from proxy.histogram import bucket, percentiles
 from proxy.metrics import OTHER
 
 Range = Literal["5m", "1h", "24h"]
-Json = dict[str, object]
+Json = dict[str, Any]
 
 STEPS: dict[Range, tuple[int, int]] = {"5m": (5, 60), "1h": (30, 120), "24h": (600, 144)}
 """Seconds a point and points, of each range."""
@@ -137,16 +137,13 @@ class Traffic:
 
     def points(self, span: Range, after: int = 0) -> list[Json]:
         """The finished steps of a range, oldest first: `at` in Unix seconds, sums and percentiles."""
-        now = int(self._now())
-        if now > self._second:
-            self._turn(now)
-        return [{"at": at, **tally.sums()} for at, tally in self._rings[span].points(now, after)]
+        return [{"at": at, **tally.sums()} for at, tally in self._rings[span].points(self._advance(), after)]
 
     def totals(self, span: Range) -> Json:
         """Sums and percentiles over the finished steps of a range."""
         whole = Tally()
-        for _, tally in self._rings[span].points(int(self._now())):
-            if tally.calls:
+        for _, tally in self._rings[span].points(self._advance()):
+            if tally is not _NOTHING:
                 whole.merge(tally)
         return whole.sums()
 
@@ -160,9 +157,16 @@ class Traffic:
             "guards": _verdicts(self._quarters),
         }
 
+    def _advance(self) -> int:
+        """The current second, with all before it counted."""
+        now = int(self._now())
+        if now > self._second:
+            self._turn(now)
+        return now
+
     def _turn(self, second: int) -> None:
         """The current second is over."""
-        if self._tally.calls:
+        if self._tally.calls or self._tally.left or self._tally.failed:
             for ring in self._rings.values():
                 ring.add(self._second, self._tally)
             self._tally = Tally()

@@ -27,13 +27,13 @@ class Page:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._number = 0
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._answers: dict[int, asyncio.Future[Any]] = {}
         self._reading = asyncio.get_running_loop().create_task(self._read())
         self.complaints: list[str] = []
         self.replies: dict[str, dict[str, Any]] = {}
         """What requests whose URL ends so are answered with, in place of the server."""
 
-    async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+    async def send(self, method: str, **parameters: Any) -> Any:
         """One command and its result."""
         self._number += 1
         answer = self._answers[self._number] = asyncio.get_running_loop().create_future()
