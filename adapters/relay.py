@@ -83,10 +83,17 @@ class Relay:
         for name, data in events:
             self._pending += reader.take(name, data)
             if reader.complete:
-                self._ended = True
+                self._finish()
                 return
         if self._ended:
             self._pending += reader.end()
+            self._finish()
+
+    def _finish(self) -> None:
+        """The stream is whole: what it used is known before its last item is handed over."""
+        self._ended = True
+        if self._reader.usage is not None:
+            self._record.usage = self._reader.usage
 
     def _interrupted(self, error: Exception) -> UpstreamInterrupted:
         what, kind = _told(error)

@@ -1,4 +1,4 @@
-"""Who may use the operator's routes, and what they say of routes. Keys are compared in constant time."""
+"""The operator's routes and their one guard: for the admin key, and for keys and tokens whose role is admin."""
 
 import hmac
 from typing import Any
@@ -7,39 +7,49 @@ from litestar import get
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ControllerRouterHandler, Guard
+from litestar.utils import ensure_async_callable
 
 from policies.cooldown import Cooldowns
 from policies.local_only import LocalOnly
+from proxy.audit import audit
+from proxy.call import ANYONE
 from proxy.config import Config
+from proxy.credentials import presented
 from proxy.deployments import Route
 from proxy.edge import Edge
-from proxy.errors import Forbidden, Unauthenticated
+from proxy.errors import Forbidden, GatewayError
 from proxy.values import Secret
+from proxy.web import credentials_of, peer_of
 
 Json = dict[str, Any]
 
 _READING = ("GET", "HEAD")
 
 
-def admins_only(admin_key: Secret, local: LocalOnly | None = None) -> Guard:
-    """A guard that lets the admin key pass, as a bearer token, in `x-api-key` or in `api-key`.
+def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
+    """The guard of every route that is the operator's. Whoever passes stands in `request.state.caller`.
 
-    Without such a key nobody passes, but for who only reads on a gateway that serves this machine alone: `local` then
-    looks at the request as it does at calls.
+    It goes by the configuration of the moment. What changes something is written to the audit log, refusals too.
+    Where no key could open it nobody passes, but for who only reads on a gateway that serves this machine alone:
+    `local` then looks at the request as it does at calls.
     """
-    expected = admin_key.reveal().encode()
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-        presented = presented_key(connection.headers)
-        if not expected:
-            if local is None or connection.scope.get("method") not in _READING:
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        callers = edge.runtime.callers
+        peer, method = peer_of(connection), str(connection.scope.get("method", ""))
+        if not callers.is_open:
+            if local is None or method not in _READING:
                 raise Forbidden("No admin key is configured: set secrets.admin_key (LITELLM_MASTER_KEY).")
             local.check(connection.headers.get("host", ""), connection.headers.get("origin"))
+            connection.state.caller = ANYONE
             return
-        if presented is None:
-            raise Unauthenticated("An admin key is needed here.")
-        if not _same(presented, expected):
-            raise Unauthenticated("Incorrect API key provided.", code="invalid_api_key")
+        caller = await callers.find(credentials_of(connection), peer)
+        if method not in _READING:
+            action = method if caller.is_admin else f"{method} refused"
+            audit(caller.id, action, connection.url.path, peer=peer)
+        if not caller.is_admin:
+            raise Forbidden("This needs the admin key, or a key or token whose role is admin.")
+        connection.state.caller = caller
 
     return guard
 
@@ -48,32 +58,23 @@ def scrapers_or(token: Secret, admins: Guard) -> Guard:
     """A guard that lets the scrape token pass, and whom `admins` lets."""
     expected = token.reveal().encode()
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        presented = presented_key(connection.headers)
-        if not (expected and presented is not None and _same(presented, expected)):
-            admins(connection, handler)
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        if not (expected and hmac.compare_digest(_presented(connection), expected)):
+            await ensure_async_callable(admins)(connection, handler)
 
     return guard
 
 
-def _same(presented: str, expected: bytes) -> bool:
-    return hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), expected)
+def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> bytes:
+    try:
+        return presented(credentials_of(connection)).encode()
+    except GatewayError:
+        return b""
 
 
 def local_guard(config: Config) -> LocalOnly | None:
     """What looks at requests while only this machine is served; pages of other origins never read what it lets pass."""
     return None if config.server.is_public else LocalOnly((config.server.host, *config.server.hosts), ())
-
-
-def presented_key(headers: Any) -> str | None:
-    """The key that a request presents: `Authorization: Bearer` first, then `x-api-key`, then `api-key`."""
-    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return str(token.strip())
-    for name in ("x-api-key", "api-key"):
-        if headers.get(name, "").strip():
-            return str(headers[name].strip())
-    return None
 
 
 def admin_handlers(edge: Edge, cooldowns: Cooldowns, guard: Guard) -> list[ControllerRouterHandler]:

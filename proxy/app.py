@@ -4,31 +4,36 @@ import fcntl
 import importlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import IO, Protocol
 
 import msgspec
+from litestar.types import ControllerRouterHandler
 
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
 from adapters.network import proxies_in, tls_context
-from adapters.transport import Transport
+from adapters.transport import Request, Transport, TransportError
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
+from policies.authenticate import Authenticate, AuthenticateConfig
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
-from policies.record import RecentRecords, Sink, WriteRecord
+from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.call import Call
+from proxy.callers import Callers
 from proxy.chain import Handler, Policy, chain
 from proxy.config import Config
 from proxy.cors import Cors
+from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
+from proxy.failures import Failures
 from proxy.logs import AccessLog
 from proxy.metrics import Metrics
 from proxy.models import ModelList
@@ -36,10 +41,17 @@ from proxy.outbox import Outbox
 from proxy.pulse import Pulse
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.shipping import shipping
 from proxy.traffic import Traffic
+from proxy.values import Secret
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
+
+_KEYS_TIME = 10.0
+_KEYS_SIZE = 512 * 1024
+"""Bounds on fetching an issuer's keys, in seconds and bytes."""
+_OK = 200
 
 
 class MakeTransport(Protocol):
@@ -47,6 +59,22 @@ class MakeTransport(Protocol):
 
     def __call__(self, tls: ssl.SSLContext, *, agent: str, proxies: Mapping[str, str]) -> Transport:
         """A transport."""
+        ...
+
+
+class Identifies(Service, Protocol):
+    """What `proxy.identity` offers, looked up by name only where authentication is configured."""
+
+    callers: Callers
+
+    def configure(
+        self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Callable[[str], Awaitable[bytes]]
+    ) -> None:
+        """Go by this configuration from now on. Raises OSError."""
+        ...
+
+    def handlers(self, edge: Edge) -> list[ControllerRouterHandler]:
+        """Its routes."""
         ...
 
 
@@ -64,6 +92,7 @@ class Keepers(msgspec.Struct, frozen=True):
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
+    identity: Identifies | None = None
     services: tuple[Service, ...] = ()
     """In the order in which they start; they end in the reverse."""
 
@@ -74,9 +103,8 @@ class Keepers(msgspec.Struct, frozen=True):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         lock = _only_instance(folder)
-        return msgspec.structs.replace(
-            _keepers_of(config, Outbox(folder / "outbox", config.record.max_size)), lock=lock
-        )
+        keepers = _keepers_of(config, Outbox(folder / "outbox", config.record.max_size))
+        return msgspec.structs.replace(_with_identity(keepers, config), lock=lock)
 
     async def start(self) -> None:
         """Start the services. Raises OSError."""
@@ -102,12 +130,21 @@ def _only_instance(folder: Path) -> IO[bytes]:
     return lock
 
 
+def _with_identity(keepers: Keepers, config: Config) -> Keepers:
+    """Add the database and what is known of it. Their libraries are heavy, so they are loaded only where needed."""
+    if not config.needs_identity:
+        return keepers
+    module = importlib.import_module("proxy.identity")
+    database = module.open_database(config)
+    identity = module.open_identity(config, database)
+    return msgspec.structs.replace(keepers, identity=identity, services=(*keepers.services, database, identity))
+
+
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent, metrics, traffic, pulse = RecentRecords(), Metrics(), Traffic(time.time), Pulse()
     access_log = AccessLog(config.log)
-    seeing = (recent, metrics, traffic, access_log)
     return Keepers(
-        sinks=seeing if outbox is None else (outbox, *seeing),
+        sinks=(recent, metrics, traffic, access_log),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
@@ -116,7 +153,7 @@ def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
         pulse=pulse,
         access_log=access_log,
         outbox=outbox,
-        services=(pulse,) if outbox is None else (outbox, pulse),
+        services=(pulse,) if outbox is None else (outbox, *shipping(config, outbox), pulse),
     )
 
 
@@ -135,7 +172,8 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
     )
     keepers.access_log.on = config.log.access
-    before, after = policies(config, keepers, router)
+    callers = _callers(config, keepers, transport)
+    before, after = policies(config, keepers, router, callers)
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
@@ -146,6 +184,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         early_headers=timeouts(config.timeouts).early_headers,
         max_in_flight=config.server.max_in_flight,
         cors=Cors(config.cors.origins) if config.cors is not None else None,
+        callers=callers,
         closes=[transport.aclose, fake.aclose],
     )
     return runtime, planned
@@ -154,7 +193,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
 def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
     """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
     planned, router = _offline(config, environment)
-    before, after = policies(config, _keepers_of(config, None), router)
+    before, after = policies(config, _keepers_of(config, None), router, _admin_only(config))
     return planned, [name for name, _ in before + after]
 
 
@@ -189,27 +228,65 @@ def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
     return Router(make_routes(config, planned, providers))
 
 
-def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Named], list[Named]]:
+def policies(config: Config, keepers: Keepers, router: Router, callers: Callers) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
+    kept = Kept()
+    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept)
     before: list[Named] = [
         # sees everything, refusals too
-        ("record", WriteRecord(keepers.sinks, time.time)),
-        # while there is no authentication: this machine only
-        ("local_only", LocalOnly((server.host, *server.hosts), origins)),
+        ("record", record),
     ]
+    if config.needs_identity:
+        # before a body is read: who may not call costs next to nothing
+        before.append(("authenticate", Authenticate(callers)))
+    else:
+        # while there is no authentication: this machine only
+        before.append(("local_only", LocalOnly((server.host, *server.hosts), origins)))
     after: list[Named] = [
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.record.bodies != "off":
+        # as the client sends and sees it: outside of everything that changes or answers a call
+        after.append(("texts", KeepTexts(kept, config.record.bodies)))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
+        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
     return before, after
+
+
+def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
+    """Who is let in. Raises OSError when this instance began without what the configuration now asks for."""
+    if config.authenticate is None or not config.needs_identity:
+        return _admin_only(config)
+    identity = keepers.identity
+    if identity is None:
+        raise OSError("authenticate: this instance began without it; restart")
+
+    async def fetch(url: str) -> bytes:
+        try:
+            answer = await transport.send(
+                Request(
+                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
+                )
+            )
+        except TransportError as error:
+            raise OSError(str(error)) from error
+        if answer.status != _OK:
+            raise OSError(f"status {answer.status}")
+        return answer.body
+
+    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
+    return identity.callers
+
+
+def _admin_only(config: Config) -> Callers:
+    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

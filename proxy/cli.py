@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | schema | guard | import | records | request | fake`."""
+"""The command line: `lockgate --help` lists the commands."""
 
 import argparse
 import asyncio
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import uvloop
 
+from proxy.cli_identity import COMMANDS as IDENTITY
+from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.commands_records import records
 from proxy.commands_request import request
@@ -49,6 +51,10 @@ def _run(options: argparse.Namespace) -> int:
         return guard_test(lines)
     if options.command == "import":
         return import_litellm(Path(options.file), os.environ)
+    return _run_configured(options)
+
+
+def _run_configured(options: argparse.Namespace) -> int:
     path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
 
     def load() -> Config:
@@ -58,6 +64,8 @@ def _run(options: argparse.Namespace) -> int:
         return check(load(), path)
     if options.command == "explain":
         return explain(load(), options.model)
+    if options.command in IDENTITY:
+        return run_identity(load(), options)
     if options.command == "records":
         return records(load(), follow=options.follow)
     if options.command == "request":
@@ -86,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     why = commands.add_parser("request", parents=[with_config], help="say why one call went the way it did")
     why.add_argument("id", nargs="?", help="its x-request-id; without one the last calls are listed")
     why.add_argument("--url", help="of the gateway (default: where the configuration says that it listens)")
+    add_identity_commands(commands, with_config)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

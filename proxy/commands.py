@@ -20,6 +20,7 @@ from proxy.config import Config
 from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
 from proxy.errors import UnknownModel
+from proxy.exposure import identity_notes
 from proxy.health import Health, State
 from proxy.import_litellm import convert
 from proxy.logs import set_up_logs
@@ -63,11 +64,12 @@ async def serve(load: Load, path: Path | None) -> int:
 
 
 def _operators(edge: Edge, health: Health, keepers: Keepers, config: Config) -> list[ControllerRouterHandler]:
-    admins = admins_only(config.secrets.admin_key, local_guard(config))
+    admins = admins_only(edge, local_guard(config))
     scrapers = scrapers_or(config.metrics.token, admins)
     return [
         *admin_handlers(edge, keepers.cooldowns, admins),
         *observing_handlers(edge, health, keepers, admins, scrapers),
+        *(keepers.identity.handlers(edge) if keepers.identity is not None else ()),
     ]
 
 
@@ -91,6 +93,7 @@ def check(config: Config, path: Path | None) -> int:
     say(["", "routes:", *(f"  {line}" for line in _routes(planned))])
     if planned.absent:
         say(["", "not there:", *(f"  {name}: {why}" for name, why in planned.absent.items())])
+    say(f"note: {note}" for note in identity_notes(config))
     return 0
 
 

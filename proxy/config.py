@@ -7,10 +7,11 @@ from typing import Literal
 
 import msgspec
 
+from policies.authenticate import AuthenticateConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.logs import LogConfig
-from proxy.values import Duration, Secret, Size, duration, size
+from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
 _LOOPBACK = ("localhost", "::1")
 
@@ -135,10 +136,33 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ca_file: str | None = None
 
 
-class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them."""
+class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A collector that takes traces by OTLP over HTTP. `url` is the whole address, `/v1/traces` included."""
 
+    url: str
+    headers: dict[str, Secret] = {}
+
+
+class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them.
+
+    `bodies` says how much of what is said in a call is kept with it: excerpts as they are, redacted before anyone sees
+    them, or nothing. With `mlflow` records are shipped there, as traces and every `interval` as figures; empty is the
+    local store in the state folder. `traces` is how many calls get a trace.
+    """
+
+    mlflow: str | None = None
+    experiment: str = "lockgate"
+    bodies: Literal["full", "redacted", "off"] = "off"
+    traces: Sampling = msgspec.field(default_factory=Sampling)
+    interval: Duration = duration("30s")
+    otlp: OtlpConfig | None = None
     max_size: Size = size("1GB")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.mlflow and self.mlflow.partition(":")[0] not in ("http", "https", "sqlite"):
+            raise ValueError(f"mlflow must be an http, https or sqlite address, or empty, not {self.mlflow!r}")
 
 
 class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -148,9 +172,13 @@ class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys of the gateway itself."""
+    """Keys of the gateway itself.
+
+    `admin_key` opens every route. `signing` signs the tokens of those who log in; where it is empty one is made and kept.
+    """
 
     admin_key: Secret = msgspec.field(default_factory=Secret)
+    signing: Secret = msgspec.field(default_factory=Secret)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -162,12 +190,25 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
+    authenticate: AuthenticateConfig | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    database: Secret = msgspec.field(default_factory=Secret)
+    """The URL of what must last; empty: a file in the state folder."""
+
+    @property
+    def database_url(self) -> str:
+        """Where keys, users, budgets and the ledger are kept."""
+        return self.database.reveal() or f"sqlite:///{self.server.state_dir}/lockgate.db"
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.authenticate is not None and self.authenticate.is_on
 
     @property
     def failing_over(self) -> FailoverConfig | None:

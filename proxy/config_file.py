@@ -6,14 +6,16 @@ import typing
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import yaml
 
 from proxy.config import Config
+from proxy.exposure import identity_problems
 from proxy.values import decode_value, value_schema
 
+_BOOLEAN = "tag:yaml.org,2002:bool"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -62,11 +64,7 @@ def cross_check(config: Config) -> list[str]:
     problems = []
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
-    if config.server.is_public:
-        problems.append(
-            "server.exposure: others than this machine could reach a gateway without authentication; listen on "
-            "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
-        )
+    problems += identity_problems(config)
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
@@ -91,7 +89,12 @@ def schema() -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses repeated keys, of which YAML would silently keep the last."""
+    """Refuses repeated keys, of which YAML would silently keep the last; takes `off` and `no` for the words they are."""
+
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]  # PyYAML copies it from class to class
+        first: [(tag, regex) for tag, regex in resolvers if tag != _BOOLEAN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -100,6 +103,9 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: str, problems: list[str]) -> Any:

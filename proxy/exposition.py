@@ -64,7 +64,7 @@ def _lines(metrics: Metrics, samples: Iterable[Sample]) -> Iterator[str]:
     yield from _counts("errors", "Errors that clients saw, by code.", ("route", "code"), metrics.errors)
     yield from _counts(
         "amended",
-        "Calls that were counted as complete before their last bytes could not be sent.",
+        "Calls that ended otherwise than they were counted, by how they really ended.",
         ("route", "outcome"),
         metrics.amended,
     )

@@ -7,6 +7,7 @@ model behind a route with `*`, a provider's error code) is taken up to a number 
 from collections import defaultdict
 from collections.abc import Iterable
 
+from proxy.amendments import Amendments
 from proxy.call import Attempt, Record, Usage
 from proxy.histogram import Histogram
 
@@ -90,6 +91,7 @@ class Metrics:
         self.guards: Counts = defaultdict(int)
         """By guard, side, action and whether it only looked."""
         self._configured: frozenset[tuple[str, str]] = frozenset()
+        self._amendments = Amendments()
         self._answered: set[tuple[str, str]] = set()
         self._codes: set[str] = set()
         self._results: set[str] = set()
@@ -100,9 +102,9 @@ class Metrics:
         self._configured = frozenset(deployments)
 
     def write(self, record: Record) -> None:
-        """Count one call; of one that was counted already, only that it ended otherwise than it had seemed."""
+        """Count one call; of one that was counted already, what is new about it."""
         if record.amended:
-            self.amended[record.route or NONE, str(record.outcome)] += 1
+            self._amend(record)
             return
         lane = self.lanes.get((record.endpoint, record.route, record.provider, record.upstream_model))
         if lane is None:
@@ -121,8 +123,18 @@ class Metrics:
             lane.spent += record.cost
         if record.attempts:
             self._attempts(record, lane)
+        if record.outcome != "complete":
+            self._amendments.remember(record)
         if record.error or record.cache or record.saved or record.guards or record.flight:
             self._rare(record, lane)
+
+    def _amend(self, record: Record) -> None:
+        ended_otherwise, usage, cost = self._amendments.news(record)
+        if ended_otherwise:
+            self.amended[record.route or NONE, str(record.outcome)] += 1
+        lane = self._lane(record)
+        _count_tokens(lane, usage)
+        lane.spent += cost
 
     def _attempts(self, record: Record, lane: Lane) -> None:
         """The provider's side: each attempt is an operation of its own; the last one lasts as long as its answer."""

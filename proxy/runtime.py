@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from proxy.callers import Callers
 from proxy.chain import Handler
 from proxy.cors import Cors
 from proxy.health import State
@@ -41,6 +42,7 @@ class Runtime:
         early_headers: float,
         max_in_flight: int,
         cors: Cors | None,
+        callers: Callers,
         closes: Sequence[Close],
     ) -> None:
         self.handlers = handlers
@@ -48,6 +50,8 @@ class Runtime:
         self.early_headers = early_headers
         self.max_in_flight = max_in_flight
         self.cors = cors
+        self.callers = callers
+        """Who the operator's routes let in."""
         self.calls = 0
         """Calls in flight on this runtime."""
         self._closes = tuple(closes)

@@ -9,7 +9,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,30 @@ _READ = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class Texts(msgspec.Struct, array_like=True):
+    """Excerpts of what a call said and was answered. With `redacted` nobody may see them as they are."""
+
+    bodies: Literal["full", "redacted", "off"]
+    request: bytes = b""
+    request_cut: bool = False
+    """Whether there was more of it."""
+    answer: list[bytes] = []
+    """The items of the reply."""
+    answer_cut: bool = False
+
+    def encode(self) -> bytes:
+        """As they stand in a frame."""
+        return _encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Texts":
+        """Raises msgspec.DecodeError."""
+        return _decode_texts(data)
+
+
+_decode_texts = msgspec.msgpack.Decoder(Texts).decode
 
 
 class Stored(NamedTuple):
@@ -56,6 +80,12 @@ def starts_in(folder: Path) -> list[int]:
     """Where the files of a folder begin, the oldest first. Raises OSError."""
     names = [path.stem for path in folder.iterdir() if path.suffix == _SUFFIX]
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def end_of(folder: Path) -> int:
+    """Where the last file ends, torn or not. Raises OSError."""
+    starts = starts_in(folder)
+    return starts[-1] + path_of(folder, starts[-1]).stat().st_size if starts else 0
 
 
 def whole_frames(data: bytes, limit: int | None = None) -> tuple[list[tuple[int, int, int]], int]:

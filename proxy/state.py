@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from proxy.errors import Overloaded
 from proxy.health import State
 
 logger = logging.getLogger("lockgate")
@@ -39,8 +40,12 @@ _TRIES = 50
 _PAUSE = 0.1
 
 
-class DatabaseAwayError(Exception):
-    """The database does not answer; what it would have said is not known."""
+class DatabaseAwayError(Overloaded):
+    """The database does not answer; what it would have said is not known. The detail is for our log."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The gateway's database does not answer: try again.", retry_after=_CONNECT)
+        self.detail = detail
 
 
 class Migration(msgspec.Struct, frozen=True):

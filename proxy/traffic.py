@@ -4,6 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from proxy.amendments import Amendments
 from proxy.call import Record
 from proxy.histogram import bucket, percentiles
 from proxy.metrics import OTHER
@@ -108,6 +109,7 @@ class Traffic:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._rings = {name: Ring(*shape) for name, shape in STEPS.items()}
+        self._amendments = Amendments()
         self._second = int(now())
         self._tally = Tally()
         self._quarters: deque[Quarter] = deque([Quarter(self._second)], maxlen=_QUARTERS)
@@ -119,8 +121,10 @@ class Traffic:
         if second > self._second:
             self._turn(second)
         if record.amended:
-            _count_end(self._tally, record)
+            self._amend(record)
             return
+        if record.outcome != "complete":
+            self._amendments.remember(record)
         quarter = self._quarter
         duration = bucket(record.duration)
         first = bucket(record.first_content) if record.stream and record.first_content is not None else None
@@ -134,6 +138,14 @@ class Traffic:
             if verdict.action != "allow":
                 action = f"{verdict.action} (shadow)" if verdict.shadow else verdict.action
                 quarter.guards[verdict.guard, verdict.side, action] += 1
+
+    def _amend(self, record: Record) -> None:
+        """In the charts only: the tables have the call as it was counted."""
+        ended_otherwise, usage, cost = self._amendments.news(record)
+        if ended_otherwise:
+            _count_end(self._tally, record)
+        self._tally.tokens += usage.prompt + usage.completion
+        self._tally.spent += cost
 
     def points(self, span: Range, after: int = 0) -> list[Json]:
         """The finished steps of a range, oldest first: `at` in Unix seconds, sums and percentiles."""
@@ -166,7 +178,7 @@ class Traffic:
 
     def _turn(self, second: int) -> None:
         """The current second is over."""
-        if self._tally.calls or self._tally.left or self._tally.failed:
+        if any(getattr(self._tally, name) for name in _SUMS):
             for ring in self._rings.values():
                 ring.add(self._second, self._tally)
             self._tally = Tally()

@@ -53,6 +53,23 @@ class Rate(NamedTuple):
         return cls(int(match[1]), _WINDOWS[match[2]])
 
 
+class Sampling(NamedTuple):
+    """How many of many: a share from 0 to 1, written as a number, or so many a second, written `100/second`."""
+
+    share: float = 1.0
+    per_second: int | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> "Sampling":
+        """Raises ValueError."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+            return cls(float(value))
+        match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None or match[2] != "second" or not int(match[1]):
+            raise ValueError(f"expected a share from 0 to 1 or a rate such as 100/second, got {value!r}")
+        return cls(per_second=int(match[1]))
+
+
 class Secret(str):
     """A string that shows itself only where it is used: `reveal()`."""
 
@@ -100,7 +117,7 @@ def spell(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
-VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Secret)
+VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Sampling, Secret)
 
 
 def decode_value(kind: type[Any], value: Any) -> Any:
@@ -120,6 +137,8 @@ def value_schema(kind: type[Any]) -> dict[str, Any]:
         return {"type": ["string", "integer"], "examples": ["64MB"]}
     if kind is Rate:
         return {"type": "string", "examples": ["60/minute"]}
+    if kind is Sampling:
+        return {"type": ["number", "string"], "examples": [0.1, "100/second"]}
     if kind is Secret:
         return {"type": "string", "writeOnly": True}
     raise NotImplementedError(kind)

@@ -1,27 +1,23 @@
-"""Sealed records for tests of what reads them."""
+"""What a gateway has written down."""
+
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from proxy.call import Attempt, Record, Usage
+from proxy.segments import Stored, Tail
 
 
-def sealed(**facts: object) -> Record:
-    """A good whole chat call, but for these facts."""
-    record = Record(
-        id="c" * 32,
-        endpoint="chat",
-        started=1000.0,
-        caller="anyone",
-        model="chat",
-        route="chat",
-        provider="openai",
-        upstream_model="gpt-4o",
-        attempts=[Attempt("openai", "gpt-4o", "openai/gpt-4o", 200, "ok", seconds=0.4)],
-        usage=Usage(200, 120),
-        status=200,
-        outcome="complete",
-        first_content=0.41,
-        upstream=0.4,
-        duration=0.5,
-    )
-    return msgspec.structs.replace(record, **facts)
+def stored_in(state: Path) -> list[Stored]:
+    """Every record in the outbox of this state folder, in order."""
+    tail = Tail(state / "outbox", 0)
+    found = []
+    while batch := tail.read():
+        found += batch
+    tail.close()
+    return found
+
+
+def records_in(state: Path) -> list[dict[str, Any]]:
+    """The same, each as `lockgate records` prints it."""
+    return [msgspec.to_builtins(each.record) for each in stored_in(state)]

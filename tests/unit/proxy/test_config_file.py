@@ -112,3 +112,10 @@ def test_a_route_that_names_more_than_one_place_is_not_told_so_in_vain(route: st
     """Failover then works by its defaults, without a key of its own."""
     text = f"providers: {{p: {{kind: fake}}}}\nroutes:\n  r: {route}\n  other: {{deployments: [{{provider: p, model: m}}]}}\n"
     assert (parse_config(text, {}).failing_over is not None) is fails_over
+
+
+@pytest.mark.parametrize("word", ["off", "no", "on", "yes"])
+def test_a_word_stays_a_word(word: str) -> None:
+    """YAML 1.1 makes truth values of them, so that `bodies: off` could not be said; `true` and `false` are enough."""
+    with pytest.raises(ConfigError, match="got `str`"):
+        parse_config(f"providers: {{p: {{kind: fake, stand_in: {word}}}}}\nroutes: {{}}", {})

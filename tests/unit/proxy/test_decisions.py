@@ -1,6 +1,6 @@
 """A record told as decisions."""
 
-from support.records import sealed
+from support.sealed import sealed
 
 from proxy.call import Attempt, Usage, Verdict, Window
 from proxy.decisions import decisions, lines

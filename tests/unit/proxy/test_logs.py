@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from support.records import sealed
+from support.sealed import sealed
 
 from proxy.logs import AccessLog, Console, Json, LogConfig, current_call, plain, set_up_logs
 

@@ -1,8 +1,9 @@
 """What scrapers are told, read back by a strict reader."""
 
+import msgspec
 import pytest
 from support.prometheus import Point, read
-from support.records import sealed
+from support.sealed import sealed
 
 from proxy.call import Attempt, Usage, Verdict
 from proxy.exposition import Sample, pieces
@@ -123,6 +124,18 @@ def test_an_amendment_counts_no_call_twice(metrics: Metrics) -> None:
     families = told(metrics)
     assert value(families, "lockgate_calls_total") == 1
     assert value(families, "lockgate_amended_total", route="chat", outcome="client_disconnect") == 1
+
+
+def test_a_call_that_its_client_left_is_charged_in_full_once_all_is_known(metrics: Metrics) -> None:
+    """What was counted when it left is not counted again, nor that it left."""
+    left = sealed(outcome="client_disconnect", usage=Usage(200, 20, estimated=True), cost=700, stream=True)
+    metrics.write(left)
+    for _ in range(2):
+        metrics.write(msgspec.structs.replace(left, usage=Usage(210, 120), cost=1700, amended=True))
+    families = told(metrics)
+    assert value(families, "lockgate_calls_total") == 1
+    assert value(families, "lockgate_spent_nanousd_total") == 1700
+    assert value(families, "lockgate_tokens_total") == 330
 
 
 def test_what_clients_invent_makes_no_labels(metrics: Metrics) -> None:

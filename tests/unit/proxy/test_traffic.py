@@ -1,7 +1,7 @@
 """The charts' figures, with a clock that the tests move."""
 
 from support.calls import Clock
-from support.records import sealed
+from support.sealed import sealed
 
 from proxy.call import Record, Verdict
 from proxy.traffic import STEPS, Traffic

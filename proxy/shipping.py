@@ -1,0 +1,40 @@
+"""From configuration to the process that ships records."""
+
+import socket
+from pathlib import Path
+
+from adapters.shipping import FIGURES, OTLP, TRACES, ShipperProcess, ShipperSettings
+from proxy.config import Config
+from proxy.outbox import Outbox
+from proxy.runtime import Service
+
+
+def database_of(config: Config) -> Path:
+    """The file of the local MLflow store."""
+    return Path(config.server.state_dir).absolute() / "mlflow.db"
+
+
+def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
+    """The process, if there is anywhere to ship to. The outbox waits for it from then on."""
+    record = config.record
+    if record.mlflow is None and record.otlp is None:
+        return ()
+    if record.mlflow is not None:
+        outbox.follow(TRACES)
+        outbox.follow(FIGURES)
+    if record.otlp is not None:
+        outbox.follow(OTLP)
+    settings = ShipperSettings(
+        folder=str(outbox.folder.absolute()),
+        max_size=record.max_size,
+        instance=f"{socket.gethostname()}:{config.server.port}",
+        experiment=record.experiment,
+        mlflow=record.mlflow if record.mlflow != "" else f"sqlite:///{database_of(config)}",
+        share=record.traces.share,
+        per_second=record.traces.per_second,
+        interval=record.interval,
+        otlp=record.otlp.url if record.otlp is not None else None,
+        otlp_headers={name: value.reveal() for name, value in record.otlp.headers.items()} if record.otlp else {},
+        redact=record.bodies != "off",
+    )
+    return (ShipperProcess(settings, "proxy.ship"),)
