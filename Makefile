@@ -13,7 +13,7 @@ PYTEST ?= -n 2 --dist loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CLIENTS := tests/wire/envs
 
-.PHONY: help setup serve test check bench peers chaos eval train-guard lock
+.PHONY: help setup serve mlflow test check bench peers chaos eval train-guard lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ $(READY): $(PACKAGES) pyproject.toml
 
 serve: setup  ## start the gateway on http://127.0.0.1:8000 (ARGS="--config lockgate.yaml" passes options)
 	@exec $(BIN)/lockgate serve $(ARGS)
+
+mlflow: setup  ## open MLflow on the local store: http://127.0.0.1:5001 (ARGS="--port 5002" passes options)
+	@exec $(BIN)/lockgate mlflow $(ARGS)
 
 test: setup  ## run the tests; the last lines are pytest's summary
 	@$(BIN)/python -m pytest $(PYTEST)

@@ -1,8 +1,9 @@
 """The step that reads a body: from the socket, out of its encoding, into a Head; and finds the route it names."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import msgspec
 import zstandard
 
 from proxy.call import Call
@@ -14,6 +15,8 @@ from proxy.wire import read_head
 
 _JSON_TYPES = ("application/json", "text/json")
 _CHUNK = 64 * 1024
+_NAME = 200
+"""Characters of an end user's or a session's name in the record."""
 
 
 class ReadBody:
@@ -44,11 +47,24 @@ class ReadBody:
         head = read_head(body, call.endpoint, call.path_model)
         record = call.record
         record.model, record.stream = head.model, head.stream
+        record.user, record.session = end_user(head.members), call.headers.get("x-session-id", "")[:_NAME]
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)
         route = self._router.find(head.model)
         record.route = route.name
         return call.replace(head=head, body=body, route=route)
+
+
+def end_user(members: Mapping[str, msgspec.Raw]) -> str:
+    """The client's own name for whoever it calls for; "" without one. OpenAI's newer name for it comes first."""
+    for name in ("safety_identifier", "user"):
+        raw = members.get(name)
+        if raw is not None and bytes(raw)[:1] == b'"':
+            try:
+                return msgspec.json.decode(raw, type=str)[:_NAME]
+            except msgspec.DecodeError:
+                return ""  # no string that JSON knows: the provider will say so
+    return ""
 
 
 def _decoder(call: Call) -> Callable[[bytes, int], bytes] | None:

@@ -190,6 +190,8 @@ async def _watched_whole(items: AsyncIterator[bytes], seal: _Seal) -> AsyncItera
     except GatewayError as error:
         seal.fail(error)
         raise
+    finally:
+        await _let_go(items)
     seal.put("complete")
 
 

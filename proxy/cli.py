@@ -13,7 +13,7 @@ import uvloop
 from proxy.cli_identity import COMMANDS as IDENTITY
 from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
-from proxy.commands_records import records
+from proxy.commands_records import records, show_mlflow
 from proxy.commands_request import request
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
@@ -70,6 +70,8 @@ def _run_configured(options: argparse.Namespace) -> int:
         return records(load(), follow=options.follow)
     if options.command == "request":
         return request(load(), options.id, options.url)
+    if options.command == "mlflow":
+        return show_mlflow(load(), options.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -95,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("id", nargs="?", help="its x-request-id; without one the last calls are listed")
     why.add_argument("--url", help="of the gateway (default: where the configuration says that it listens)")
     add_identity_commands(commands, with_config)
+    shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
+    shown.add_argument("--port", type=int, default=5001)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

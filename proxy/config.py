@@ -159,11 +159,6 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     otlp: OtlpConfig | None = None
     max_size: Size = size("1GB")
 
-    def __post_init__(self) -> None:
-        """Raises ValueError."""
-        if self.mlflow and self.mlflow.partition(":")[0] not in ("http", "https", "sqlite"):
-            raise ValueError(f"mlflow must be an http, https or sqlite address, or empty, not {self.mlflow!r}")
-
 
 class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who may scrape `/metrics` besides admins: whoever presents `token`."""

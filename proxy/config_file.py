@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from proxy.config import Config
+from proxy.config import Config, RecordConfig
 from proxy.exposure import identity_problems
 from proxy.values import decode_value, value_schema
 
@@ -65,6 +65,7 @@ def cross_check(config: Config) -> list[str]:
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
     problems += identity_problems(config)
+    problems += _check_record(config.record)
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
@@ -79,6 +80,16 @@ def cross_check(config: Config) -> list[str]:
                 for other in getattr(route, key)
                 if other not in config.routes
             ]
+    return problems
+
+
+def _check_record(record: RecordConfig) -> list[str]:
+    problems = []
+    where = record.mlflow
+    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
+        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
+    if record.interval <= 0:
+        problems.append("record.interval: must be over 0")
     return problems
 
 

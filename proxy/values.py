@@ -53,11 +53,14 @@ class Rate(NamedTuple):
         return cls(int(match[1]), _WINDOWS[match[2]])
 
 
-class Sampling(NamedTuple):
+class Sampling:
     """How many of many: a share from 0 to 1, written as a number, or so many a second, written `100/second`."""
 
-    share: float = 1.0
-    per_second: int | None = None
+    __slots__ = ("per_second", "share")
+
+    def __init__(self, share: float = 1.0, per_second: int | None = None) -> None:
+        self.share = share
+        self.per_second = per_second
 
     @classmethod
     def parse(cls, value: object) -> "Sampling":
