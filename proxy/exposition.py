@@ -11,7 +11,8 @@ import msgspec
 from proxy.histogram import Histogram
 from proxy.metrics import NONE, Lane, Metrics
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"
+"""The framework adds the charset, UTF-8."""
 
 _PIECE = 200
 """Lines that are written without a pause."""

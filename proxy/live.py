@@ -128,7 +128,7 @@ def live_handlers(live: Live, guard: Guard) -> list[ControllerRouterHandler]:
     def watch(span: Range = "1h") -> Stream:
         """The same as a stream that goes on for five minutes."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return Stream(live.watch(span), media_type="text/event-stream; charset=utf-8", headers=headers)
+        return Stream(live.watch(span), media_type="text/event-stream", headers=headers)
 
     return [overview, watch]
 

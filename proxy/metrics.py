@@ -6,6 +6,7 @@ model behind a route with `*`, a provider's error code) is taken up to a number 
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 
 from proxy.amendments import Amendments
 from proxy.call import Attempt, Record, Usage
@@ -155,8 +156,8 @@ class Metrics:
                 lane.model.prompt.observe(record.usage.prompt)
                 lane.model.completion.observe(record.usage.completion)
         if len(record.attempts) > 1:
-            lane.fallbacks += record.fallbacks
-            for attempt in record.attempts[:-1]:
+            for attempt, following in pairwise(record.attempts):
+                lane.fallbacks += attempt.deployment != following.deployment
                 self._attempt(attempt)
                 times = self._model_times(
                     record.endpoint, attempt.provider, self._model_label(attempt.provider, attempt.model)

@@ -36,7 +36,7 @@ def ui_handlers() -> list[ControllerRouterHandler]:
         headers = {**_HEADERS, "etag": tags[name]}
         if request.headers.get("if-none-match") == tags[name]:
             return Response(b"", status_code=304, headers=headers, media_type=_TYPES[name])
-        return Response(files[name], headers=headers, media_type=f"{_TYPES[name]}; charset=utf-8")
+        return Response(files[name], headers=headers, media_type=_TYPES[name])
 
     @get("/ui", sync_to_thread=False)
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
