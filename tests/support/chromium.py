@@ -1,7 +1,6 @@
 """A headless Chromium for tests of pages, driven by its DevTools protocol."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import shutil
@@ -30,8 +29,6 @@ class Page:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._reading = asyncio.get_running_loop().create_task(self._read())
         self.complaints: list[str] = []
-        self.replies: dict[str, dict[str, Any]] = {}
-        """What requests whose URL ends so are answered with, in place of the server."""
 
     async def send(self, method: str, **parameters: Any) -> Any:
         """One command and its result."""
@@ -80,11 +77,6 @@ class Page:
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **more
             )
 
-    async def answer(self, suffix: str, status: int, body: object) -> None:
-        """Answer requests for URLs that end so without asking the server."""
-        self.replies[suffix] = {"status": status, "body": json.dumps(body)}
-        await self.send("Fetch.enable", patterns=[{"urlPattern": f"*{each}"} for each in self.replies])
-
     async def close(self) -> None:
         """Close the tab."""
         self._reading.cancel()
@@ -97,25 +89,10 @@ class Page:
                 answer = self._answers.pop(event["id"])
                 if not answer.done():
                     answer.set_result(event.get("result", event.get("error", {})))
-            elif event["method"] == "Fetch.requestPaused":
-                await self._fulfil(event["params"])
             elif event["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled") or (
                 event["method"] == "Log.entryAdded" and event["params"]["entry"]["source"] != "network"
             ):
                 self.complaints.append(json.dumps(event["params"])[:500])
-
-    async def _fulfil(self, paused: dict[str, Any]) -> None:
-        url = paused["request"]["url"]
-        reply = next(reply for suffix, reply in self.replies.items() if url.endswith(suffix))
-        self._number += 1
-        self._answers[self._number] = asyncio.get_running_loop().create_future()
-        parameters = {
-            "requestId": paused["requestId"],
-            "responseCode": reply["status"],
-            "responseHeaders": [{"name": "content-type", "value": "application/json"}],
-            "body": _base64(reply["body"]),
-        }
-        await self._socket.send_json({"id": self._number, "method": "Fetch.fulfillRequest", "params": parameters})
 
 
 class Browser:
@@ -181,7 +158,3 @@ async def _ask(socket: aiohttp.ClientWebSocketResponse, method: str, **parameter
             event = json.loads((await socket.receive()).data)
             if event.get("id") == 1:
                 return dict(event["result"])
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from argon2 import PasswordHasher
 from support.chromium import Browser, Page, chromium
 from support.http import Connection
 from support.live import Gateway, gateway
@@ -13,6 +14,7 @@ from support.live import Gateway, gateway
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
+PASSWORD = "a long enough password"
 FAKE = {
     "providers": {"fake": {"kind": "fake"}, "dead": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
     "routes": {
@@ -40,6 +42,15 @@ async def local(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gatew
 async def keyed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     """One with an admin key."""
     async with gateway(tmp_path_factory.mktemp("keyed"), {**FAKE, "secrets": {"admin_key": "sk-admin"}}) as gate:
+        yield gate
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def accounts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """One whose users log in: ada runs it, bob does not."""
+    hashed = PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
+    users = [{"name": "ada", "role": "admin", "password_hash": hashed}, {"name": "bob", "password_hash": hashed}]
+    async with gateway(tmp_path_factory.mktemp("users"), {**FAKE, "authenticate": {"login": {"users": users}}}) as gate:
         yield gate
 
 
@@ -155,17 +166,37 @@ async def test_the_admin_key_opens_the_page_for_this_tab_only(keyed: Gateway, pa
     assert await page.run("sessionStorage.length") == 0
 
 
-async def test_an_account_opens_the_page(keyed: Gateway, page: Page) -> None:
-    """`/auth/login` gives a token, which is then shown as a bearer."""
-    await page.open(f"{keyed.url}/ui")
+async def sign_in(page: Page, name: str, password: str) -> None:
+    await page.run(
+        f"(f => {{ f.username.value = {name!r}; f.password.value = {password!r}; f.requestSubmit(); }})"
+        "(document.querySelector('#by-account'))"
+    )
+
+
+async def test_an_administrators_account_opens_the_page(accounts: Gateway, page: Page) -> None:
+    """A token that ends is renewed unseen; signing out ends the login at the gateway too."""
+    await page.open(f"{accounts.url}/ui")
     await page.until("!document.querySelector('#gate').hidden")
-    await page.answer("/auth/login", 401, {"error": {"message": "Wrong name or password."}})
-    enter = "(f => { f.username.value = 'admin'; f.password.value = 'x'; f.requestSubmit(); })(document.querySelector('#by-account'))"
-    await page.run(enter)
-    await page.until("document.querySelector('#gate-error').textContent === 'Wrong name or password.'")
-    await page.answer("/auth/login", 200, {"access_token": "sk-admin", "refresh_token": "later"})
-    await page.run(enter)
+    await sign_in(page, "ada", "wrong")
+    await page.until("document.querySelector('#gate-error').textContent !== ''")
+    await sign_in(page, "ada", PASSWORD)
     await page.until("!document.querySelector('#board').hidden")
+    await page.run("sessionStorage.setItem('lockgate.access', 'ey.is.over'); location.reload()")
+    await page.until("document.querySelector('#board') && !document.querySelector('#board').hidden")
+    renewed = await page.run("sessionStorage.getItem('lockgate.refresh')")
+    await page.run("document.querySelector('#leave').click()")
+    await page.until("!document.querySelector('#gate').hidden")
+    body = json.dumps({"refresh_token": renewed}).encode()
+    async with Connection(accounts.url) as wire:
+        assert (await wire.request("POST", "/auth/refresh", body)).status == 401
+
+
+async def test_other_accounts_are_told_that_they_may_not(accounts: Gateway, page: Page) -> None:
+    await page.open(f"{accounts.url}/ui")
+    await page.until("!document.querySelector('#gate').hidden")
+    await sign_in(page, "bob", PASSWORD)
+    await page.until("document.querySelector('#gate-error').textContent.includes('admin')")
+    assert await page.run("[document.querySelector('#board').hidden, sessionStorage.length]") == [True, 0]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
