@@ -46,15 +46,19 @@ from proxy.deployments import Route
 from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
 from proxy.failures import Failures
+from proxy.logs import AccessLog
+from proxy.metrics import Metrics
 from proxy.models import ModelList
 from proxy.outbox import Outbox
 from proxy.paths import GENERATE
 from proxy.places import Capacity
 from proxy.prices import PriceBook
+from proxy.pulse import Pulse
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.shipping import shipping
 from proxy.sql import Store
+from proxy.traffic import Traffic
 from proxy.values import Secret
 from proxy.version import VERSION
 
@@ -100,6 +104,10 @@ class Keepers(msgspec.Struct, frozen=True):
     store: Store
     accounts: Accounts
     limits: LimitStore
+    metrics: Metrics
+    traffic: Traffic
+    pulse: Pulse
+    access_log: AccessLog
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
@@ -152,22 +160,27 @@ def _with_identity(keepers: Keepers, config: Config) -> Keepers:
 
 
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
-    recent = RecentRecords()
     store = open_store(config)
     accounts = Accounts(store, lease=config.budgeting.lease, now=time.time)
     limits, services = _limit_store(config.counting)
+    recent, metrics, traffic, pulse = RecentRecords(), Metrics(), Traffic(time.time), Pulse()
+    access_log = AccessLog(config.log)
     return Keepers(
-        sinks=(recent,),
+        sinks=(recent, metrics, traffic, access_log),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        metrics=metrics,
+        traffic=traffic,
+        pulse=pulse,
+        access_log=access_log,
         store=store,
         accounts=accounts,
         limits=limits,
         outbox=outbox,
-        services=()
+        services=(pulse,)
         if outbox is None
-        else (*services, outbox, bookkeeper(config, store, outbox, accounts), *shipping(config, outbox)),
+        else (*services, outbox, bookkeeper(config, store, outbox, accounts), *shipping(config, outbox), pulse),
     )
 
 
@@ -182,6 +195,10 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
+    keepers.metrics.configure(
+        (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
+    )
+    keepers.access_log.on = config.log.access
     callers = _callers(config, keepers, transport)
     before, after = policies(config, keepers, router, callers, price_book(config, planned))
     handlers: dict[str, Handler] = {}

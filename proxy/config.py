@@ -14,6 +14,7 @@ from policies.client_limits import ClientLimitsConfig
 from policies.failover import FailoverConfig
 from policies.parameters import ParametersConfig
 from policies.single_flight import SingleFlightConfig
+from proxy.logs import LogConfig
 from proxy.prices import PricesConfig
 from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
@@ -196,6 +197,12 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     keep: Duration = duration("90d")
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may scrape `/metrics` besides admins: whoever presents `token`."""
+
+    token: Secret = msgspec.field(default_factory=Secret)
+
+
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself.
 
@@ -226,6 +233,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
     ledger: LedgerConfig = msgspec.field(default_factory=LedgerConfig)
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
     database: Secret = msgspec.field(default_factory=Secret)
     """The URL of what must last; empty: a file in the state folder."""

@@ -44,6 +44,7 @@ COMPOSITION = {
     "cli",
     "commands",
     "admin",
+    "observe",
     "identity",
 }
 PRODUCT = sorted(path for folder in ("proxy", "adapters", "policies") for path in (ROOT / folder).rglob("*.py"))
