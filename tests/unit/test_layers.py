@@ -22,6 +22,7 @@ KERNEL = {
     "response_events",
     "errors",
     "endpoints",
+    "entries",
     "deployments",
     "usage",
     "limits",
