@@ -1,17 +1,23 @@
 """What holds for every store, and what holds for the embedded one alone."""
 
+import contextlib
 import math
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support.calls import Clock
 from support.entries import at, entry_of
+from support.qdrant_stand_in import qdrant_stand_in
 
 from adapters.qdrant import Collection, EmbeddedQdrant
+from adapters.qdrant_server import QdrantServer
+from adapters.transport_aiohttp import AiohttpTransport
 from policies.cache_store import Store
 from proxy.config import Qdrant
 from proxy.entries import EVERYTHING, Selection, StoreUnavailable
+from proxy.values import Duration
 
 GIGABYTES = 10**11
 
@@ -28,14 +34,30 @@ def clock() -> Clock:
     return Clock(1500.0)
 
 
-@pytest.fixture(params=["embedded"])
-async def stores(tmp_path: Path, clock: Clock) -> AsyncIterator[tuple[Store, Store]]:
-    """A collection without vectors, and one with vectors of two."""
-    service = EmbeddedQdrant(tmp_path, Qdrant(min_free=0), clock)  # type: ignore[arg-type]
-    plain, plane = service.collection("exact", 0), service.collection("semantic", 2)
+@pytest.fixture(params=["embedded", "server"])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[tuple[Store, Store]]:
+    """A collection without vectors, and one with vectors of two; on the engine itself, and on a server's stand-in."""
+    if request.param == "embedded":
+        async with opened(EmbeddedQdrant(tmp_path, Qdrant(), clock, lambda _folder: GIGABYTES)) as both:
+            yield both
+        return
+    async with qdrant_stand_in() as server:
+        config = Qdrant(url=server.url, timeout=Duration(5))
+        transport = AiohttpTransport(ssl.create_default_context(), agent="test")
+        async with opened(QdrantServer(config, transport, clock)) as both:
+            yield both
+
+
+@contextlib.asynccontextmanager
+async def opened(service: EmbeddedQdrant | QdrantServer) -> AsyncIterator[tuple[Store, Store]]:
+    """The two collections of a service that runs."""
+    both = service.collection("exact", 0), service.collection("semantic", 2)
     await service.start()
-    yield plain, plane
-    await service.aclose()
+    assert service.state() == "ok"
+    try:
+        yield both
+    finally:
+        await service.aclose()
 
 
 Stores = tuple[Store, Store]
