@@ -111,6 +111,7 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    cache_ttl: Duration | None = None
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
 
