@@ -84,7 +84,7 @@ def chunks_of(endpoint: Endpoint, answer: Json) -> list[Json]:
 
 def _where_spoken(deltas: list[Json]) -> Json:
     """The part to which log probabilities belong."""
-    return next((each for each in deltas if "content" in each.get("delta", {})), deltas[0])
+    return next((each for each in deltas if each.get("delta", {}).get("content")), deltas[0])
 
 
 def _add_delta(message: Json, delta: object) -> None:
@@ -135,7 +135,8 @@ def _deltas(message: object) -> list[Json]:
             {"index": index, **_object(tool)} for index, tool in enumerate(_list(called["tool_calls"]))
         ]
     deltas = [each for each in (thought, said, called) if each] or [{}]
-    deltas[0] = {"role": "assistant", **({"content": ""} if deltas[0] is thought or not said else {}), **deltas[0]}
+    content = None if _object(message).get("content") is None else ""
+    deltas[0] = {"role": "assistant", "content": content, **deltas[0]}
     return deltas
 
 

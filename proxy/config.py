@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size, duration, size
@@ -176,6 +177,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
     single_flight: SingleFlightConfig | None = None
+    exact_cache: ExactCacheConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
