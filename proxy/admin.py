@@ -1,6 +1,7 @@
 """The operator's routes and their one guard: for the admin key, and for keys and tokens whose role is admin."""
 
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import get
@@ -12,12 +13,12 @@ from litestar.utils import ensure_async_callable
 from policies.cooldown import Cooldowns
 from policies.local_only import LocalOnly
 from proxy.audit import audit
-from proxy.call import ANYONE
+from proxy.call import ANYONE, Caller
 from proxy.config import Config
 from proxy.credentials import presented
 from proxy.deployments import Route
 from proxy.edge import Edge
-from proxy.errors import Forbidden, GatewayError
+from proxy.errors import Forbidden, GatewayError, Unauthenticated
 from proxy.values import Secret
 from proxy.web import credentials_of, peer_of
 
@@ -52,6 +53,22 @@ def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
         connection.state.caller = caller
 
     return guard
+
+
+def who_asks(edge: Edge, config: Config) -> Callable[[ASGIConnection[Any, Any, Any, Any]], Awaitable[Caller]]:
+    """Who a request to a route for every caller belongs to: as with calls, and anyone where calls have no callers."""
+    local = local_guard(config)
+
+    async def identify(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        try:
+            return await edge.runtime.callers.find(credentials_of(connection), peer_of(connection))
+        except Unauthenticated:
+            if config.needs_identity or local is None:
+                raise
+            local.check(connection.headers.get("host", ""), connection.headers.get("origin"))
+            return ANYONE
+
+    return identify
 
 
 def scrapers_or(token: Secret, admins: Guard) -> Guard:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from proxy.cache_commands import add_cache_parser, cache_command, migrate
 from proxy.cli_identity import COMMANDS as IDENTITY
 from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
@@ -72,6 +73,13 @@ def _guard(options: argparse.Namespace, _source: Source) -> int:
     return guard_test(sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines())
 
 
+def _cache(options: argparse.Namespace, source: Source) -> int:
+    if options.action != "migrate":
+        return cache_command(options, source.load())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(migrate(source.load(), options.collection))
+
+
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Source], int]] = {
     "serve": _serve,
     "check": lambda _, source: check(source.load(), source.path),
@@ -80,6 +88,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Source], int]] = {
     "request": lambda options, source: request(source.load(), options.id, options.url),
     **dict.fromkeys(IDENTITY, lambda options, source: run_identity(source.load(), options)),
     **dict.fromkeys(MONEY, lambda options, source: run_money(source.load(), options)),
+    "cache": _cache,
     "mlflow": lambda options, source: show_mlflow(source.load(), options.port),
     "schema": _schema,
     "guard": _guard,
@@ -112,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_money_commands(commands, with_config)
     shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
     shown.add_argument("--port", type=int, default=5001)
+    add_cache_parser(commands, with_config)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

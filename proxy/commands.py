@@ -14,10 +14,11 @@ import yaml
 from litestar.types import ControllerRouterHandler
 
 from adapters.fake_server import serve as serve_fake
-from proxy.admin import admin_handlers, admins_only, local_guard, scrapers_or
+from proxy.admin import admin_handlers, admins_only, local_guard, scrapers_or, who_asks
 from proxy.admin_money import money_handlers
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
+from proxy.cache_admin import cache_handlers
 from proxy.config import Config
 from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
@@ -68,10 +69,12 @@ async def serve(load: Load, path: Path | None) -> int:
 def _operators(edge: Edge, health: Health, keepers: Keepers, config: Config) -> list[ControllerRouterHandler]:
     admins = admins_only(edge, local_guard(config))
     scrapers = scrapers_or(config.metrics.token, admins)
+    caches = keepers.caches
     return [
         *admin_handlers(edge, keepers.cooldowns, admins),
         *observing_handlers(edge, health, keepers, admins, scrapers),
         *money_handlers(keepers.store, admins, time.time),
+        *(cache_handlers(caches, edge, [admins], who_asks(edge, config), time.time) if caches is not None else ()),
         *(keepers.identity.handlers(edge) if keepers.identity is not None else ()),
     ]
 
