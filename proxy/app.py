@@ -12,17 +12,19 @@ from typing import IO, Protocol
 import msgspec
 from litestar.types import ControllerRouterHandler
 
+from adapters.documents import fetcher
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
 from adapters.limits_storage import LazyStorage
 from adapters.network import proxies_in, tls_context
-from adapters.transport import Request, Transport, TransportError
+from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
 from policies.authenticate import Authenticate, AuthenticateConfig
 from policies.budget import EnforceBudgets
 from policies.cache_controls import PartitionBy, ReadCacheControls
 from policies.caller_limits import CallerLimits
+from policies.client_address import ClientAddress
 from policies.client_limits import ClientLimits
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.exact_cache import ExactCache, ExactCacheConfig
@@ -39,10 +41,10 @@ from proxy.accounts import Accounts
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
 from proxy.caches import Caches, make_caches
 from proxy.call import Call
-from proxy.callers import Callers
+from proxy.callers import AddressOf, Callers
 from proxy.chain import Handler, Policy, chain
 from proxy.claims import LimitStore
-from proxy.config import Config, LimitsStore
+from proxy.config import Config, LimitsStore, Secrets
 from proxy.cors import Cors
 from proxy.costs import Costs
 from proxy.deployments import Route
@@ -62,15 +64,9 @@ from proxy.runtime import Runtime, Service
 from proxy.shipping import shipping
 from proxy.sql import Store
 from proxy.traffic import Traffic
-from proxy.values import Secret
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
-
-_KEYS_TIME = 10.0
-_KEYS_SIZE = 512 * 1024
-"""Bounds on fetching an issuer's keys, in seconds and bytes."""
-_OK = 200
 
 
 class MakeTransport(Protocol):
@@ -87,7 +83,12 @@ class Identifies(Service, Protocol):
     callers: Callers
 
     def configure(
-        self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Callable[[str], Awaitable[bytes]]
+        self,
+        config: AuthenticateConfig,
+        secrets: Secrets,
+        *,
+        fetch: Callable[[str], Awaitable[bytes]],
+        address_of: AddressOf,
     ) -> None:
         """Go by this configuration from now on. Raises OSError."""
         ...
@@ -355,25 +356,18 @@ def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
     if identity is None:
         raise OSError("authenticate: this instance began without it; restart")
 
-    async def fetch(url: str) -> bytes:
-        try:
-            answer = await transport.send(
-                Request(
-                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
-                )
-            )
-        except TransportError as error:
-            raise OSError(str(error)) from error
-        if answer.status != _OK:
-            raise OSError(f"status {answer.status}")
-        return answer.body
-
-    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
+    identity.configure(config.authenticate, config.secrets, fetch=fetcher(transport), address_of=_address_of(config))
     return identity.callers
 
 
 def _admin_only(config: Config) -> Callers:
-    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
+    failures = Failures(AuthenticateConfig().failures, time.monotonic)
+    return Callers(config.secrets.admin_key, failures, address_of=_address_of(config))
+
+
+def _address_of(config: Config) -> AddressOf:
+    clients = config.limiting_clients
+    return ClientAddress(clients.trusted_proxies if clients is not None else ()).of
 
 
 def _counting(after: list[Named]) -> list[Named]:
