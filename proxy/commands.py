@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from adapters.fake_server import serve as serve_fake
+from policies.guards.settings import InjectionConfig
 from proxy.admin import admin_handlers
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
@@ -96,7 +97,7 @@ def guard_test(texts: Iterable[str]) -> int:
     """Say of each text what the injection guard makes of it, with which score."""
     module = importlib.import_module("policies.guards.injection")  # its libraries load only where they are used
     finish = importlib.import_module("policies.guards.verdict").finish
-    guard = module.Injection.load(module.InjectionConfig())
+    guard = module.Injection.load(InjectionConfig())
     for text in texts:
         verdict = finish(guard.scan(text.rstrip("\n"), "user"))
         say([f"{verdict.action:5} {verdict.score:.3f}  {text.strip()[:100]}  ({', '.join(verdict.reasons)})"])

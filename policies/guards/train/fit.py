@@ -17,13 +17,12 @@ from policies.guards.injection import (
     Boosts,
     Calibration,
     Injection,
-    InjectionConfig,
     Reading,
-    Thresholds,
     boost,
     segments,
     sigmoid,
 )
+from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.train.grammar import Example
 
 REGULARISATION: Final = 5.0

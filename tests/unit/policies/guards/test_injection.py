@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.guards.injection import SEGMENT, Injection, InjectionConfig, Thresholds, segments
+from policies.guards.injection import SEGMENT, Injection, segments
+from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.verdict import Verdict, finish
 
 GUARD = Injection.load(InjectionConfig())
@@ -70,12 +71,6 @@ def test_harmless_texts_pass(text: str) -> None:
 def test_a_verdict_holds_no_text() -> None:
     """Logs and answers are made from verdicts."""
     assert "reveal your" not in repr(verdict(ASK))
-
-
-@pytest.mark.parametrize(("action", "wanted"), [("block", "block"), ("flag", "flag"), ("shadow", "flag")])
-def test_the_action_is_the_operators(action: str, wanted: str) -> None:
-    guard = Injection.load(InjectionConfig(action=action))  # type: ignore[arg-type]
-    assert finish(guard.scan(ASK, "user")).action == wanted
 
 
 def test_what_is_too_long_is_scanned_in_parts_and_says_so() -> None:
