@@ -4,7 +4,7 @@ These are apart from the guards themselves because the configuration reads them 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -158,19 +158,11 @@ OutputGuard = (
     | OwnConfig
 )
 GuardConfig = InputGuard | PromptLeakConfig
-_Config = TypeVar("_Config", InputGuard, OutputGuard)
 
 
 def name_of(config: GuardConfig) -> str:
     """What a guard is called in records, logs and metrics: its `name`, else its kind."""
     return config.name or str(config.__struct_config__.tag)
-
-
-def merge(everywhere: Iterable[_Config], here: Iterable[_Config] | None) -> tuple[_Config, ...]:
-    """A route's guards: each of its own replaces the one of that name, or comes after those that stand everywhere."""
-    merged = {name_of(each): each for each in everywhere}
-    merged.update((name_of(each), each) for each in here or ())
-    return tuple(merged.values())
 
 
 def stricter(configured: Setting, asked: str) -> Setting:

@@ -134,6 +134,11 @@ class Search:
         self._solid = True
         """Whether that is one run without blanks: more of the same settles nothing."""
 
+    @property
+    def held(self) -> int:
+        """Characters held back."""
+        return len(self._text)
+
     def feed(self, chunk: str, *, last: bool = False) -> Settled:
         """The characters that no match can reach any more, and the spans among them. `last` settles everything."""
         text = self._text + chunk
@@ -195,22 +200,31 @@ class Stream:
 
     Joined, the outputs are what the guards make of the whole text: the spans of those that redact replaced, and where
     one blocks nothing from its first span on (`blocked` is then its place among the guards, and every later output
-    empty). `found` counts what each guard found, by what it is.
+    empty). `found` counts what each guard found, by what it is; `first` is the first text that each found.
     """
 
-    __slots__ = ("_search", "_settings", "blocked", "changed", "found")
+    __slots__ = ("_search", "_settings", "blocked", "changed", "fed", "first", "found")
 
     def __init__(self, finders: tuple[Finder, ...], settings: tuple[Setting, ...]) -> None:
         self._search, self._settings = Search(finders), settings
         self.found: list[dict[str, int]] = [{} for _ in settings]
+        self.first: list[str] = ["" for _ in settings]
         self.blocked: int | None = None
         self.changed = False
         """Whether anything was redacted or blocked."""
+        self.fed = 0
+        """Characters taken."""
+
+    @property
+    def settled(self) -> int:
+        """Characters of what was taken that are not held back."""
+        return self.fed - self._search.held
 
     def feed(self, chunk: str, *, last: bool = False) -> str:
         """Take the next characters, return those that may be sent on. After `last` nothing is held back."""
         if self.blocked is not None:
             return ""
+        self.fed += len(chunk)
         settled = self._search.feed(chunk, last=last)
         return self._judged(settled) if settled.found else settled.text
 
@@ -218,9 +232,7 @@ class Stream:
         cut = len(settled.text)
         redacted: list[Span] = []
         for index, (spans, setting) in enumerate(zip(settled.found, self._settings, strict=True)):
-            counts = self.found[index]
-            for span in spans:
-                counts[span.what] = counts.get(span.what, 0) + 1
+            self._count(index, spans, settled.text)
             if spans and setting == "block" and spans[0].start < cut:
                 cut, self.blocked = spans[0].start, index
             elif setting == "redact":
@@ -228,6 +240,13 @@ class Stream:
         redacted = [Span(span.start, min(span.end, cut), span.what) for span in redacted if span.start < cut]
         self.changed = self.changed or bool(redacted) or self.blocked is not None
         return redact(settled.text[:cut], redacted)
+
+    def _count(self, index: int, spans: tuple[Span, ...], text: str) -> None:
+        counts = self.found[index]
+        for span in spans:
+            counts[span.what] = counts.get(span.what, 0) + 1
+        if spans and not self.first[index]:
+            self.first[index] = text[spans[0].start : spans[0].end]
 
 
 class SpanGuard:

@@ -1,11 +1,12 @@
 """What a guard says about a text, and the seam every guard stands behind."""
 
 from collections.abc import Generator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+_Result = TypeVar("_Result")
 Action = Literal["allow", "flag", "redact", "block", "not_scanned"]
 
 
@@ -49,11 +50,11 @@ class Guard(Protocol):
         """Scan in slices: the generator yields after at most a few milliseconds of work and returns the verdict."""
 
 
-def finish(scan: Scan) -> Verdict:
-    """Run a scan to its end at once."""
+def finish(work: Generator[None, None, _Result]) -> _Result:
+    """Run a scan, or other work in slices, to its end at once."""
     while True:
         try:
-            next(scan)
+            next(work)
         except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
+            result: _Result = end.value
+            return result
