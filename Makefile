@@ -13,7 +13,7 @@ PYTEST ?= -n 2 --dist loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CLIENTS := tests/wire/envs
 
-.PHONY: help setup serve test check bench chaos eval train-guard lock
+.PHONY: help setup serve test check bench peers chaos eval train-guard lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ check: setup  ## lint, formatting and types
 bench: setup  ## measure against the controls of the same run (minutes; wants an idle machine)
 	$(BIN)/python bench/run.py $(if $(PART),--part $(PART)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+peers: setup  ## measure beside the LiteLLM proxy and Portkey's gateway, from their packages (minutes; idle machine)
+	PYTHONPATH=tests/wire $(BIN)/python bench/peers.py $(if $(ROUNDS),--rounds $(ROUNDS))
+
 chaos: setup  ## kill providers under 200 clients and judge what they saw (minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py
 
@@ -62,4 +65,6 @@ lock: setup  ## resolve every lock file anew, with hashes and without index addr
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
 	set -e; for name in openai2 openai3 langchain llamaindex node; do \
 		$(COMPILE) --no-annotate --upgrade $(CLIENTS)/$$name/requirements.in --output-file $(CLIENTS)/$$name/requirements.lock; done
-	npm --prefix $(CLIENTS)/node update --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved=true
+	$(COMPILE) --no-annotate --upgrade bench/envs/peers/requirements.in --output-file bench/envs/peers/requirements.lock
+	for folder in $(CLIENTS)/node bench/envs/peers; do \
+		npm --prefix $$folder update --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved=true; done

@@ -80,6 +80,15 @@ async def latency_p50(lab: Laboratory, sample: Sample) -> float:
     return statistics.median(load.tally.latencies) * 1000
 
 
+async def first_p50(lab: Laboratory, sample: Sample) -> float:
+    """Milliseconds to the first content of the median stream, one stream at a time."""
+    server = lab.farm.get(sample.target)
+    async with ClosedLoop(server.url, sample.request, 1) as load:
+        await load.tally.until(lambda: len(load.tally.firsts) >= max(10, lab.effort.calls // 5))
+    load.tally.check()
+    return statistics.median(load.tally.firsts) * 1000
+
+
 async def first_p99(lab: Laboratory, sample: Sample) -> float:
     """Milliseconds from the intended send to the first content, p99 of an open loop at half the gateway's capacity."""
     rate = lab.rates[sample.request.name]
@@ -143,5 +152,5 @@ async def _warm_up(server: Server, request: Request, calls: int) -> None:
 
 KINDS: Mapping[str, Callable[[Laboratory, Sample], Awaitable[float]]] = {
     function.__name__: function
-    for function in (cpu_call, cpu_event, latency_p50, first_p99, gap_p999, rss_idle, rss_stream, start)
+    for function in (cpu_call, cpu_event, latency_p50, first_p50, first_p99, gap_p999, rss_idle, rss_stream, start)
 }

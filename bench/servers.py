@@ -4,14 +4,16 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+from urllib.parse import urlsplit
 
 import measure
 
@@ -29,10 +31,14 @@ CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
 
 
 class Server:
-    """A process that has said `listening on URL`; `pid` and `url` are set once it has. A context manager."""
+    """A process that listens; `pid` and `url` are set once it does. A context manager."""
 
-    def __init__(self, command: list[str], folder: Path, core: int) -> None:
-        """Start `command` on `core` and wait until it listens. Raises RuntimeError with its output when it does not."""
+    def __init__(
+        self, command: list[str], folder: Path, core: int, *, url: str = "", env: Mapping[str, str] | None = None
+    ) -> None:
+        """Start `command` on `core` and wait until it says `listening on URL`, or accepts connections at the `url`
+        that it was given. Raises RuntimeError with its output when it does not.
+        """
         self.began = time.perf_counter()
         self._log = folder / f"{time.monotonic_ns()}.log"
         with self._log.open("w") as log:
@@ -41,10 +47,10 @@ class Server:
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             )
         self.pid = self._process.pid  # taskset becomes the command: the same process
-        self.url = self._wait()
+        self.url = self._wait(url)
 
     def __enter__(self) -> Self:
         """Nothing more to do: it already listens."""
@@ -61,9 +67,11 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def _wait(self) -> str:
+    def _wait(self, url: str) -> str:
         while time.perf_counter() - self.began < _PATIENCE:
-            if found := _READY.search(self._log.read_text()):
+            if url and _accepts(url):
+                return url
+            if not url and (found := _READY.search(self._log.read_text())):
                 return found[1]
             if self._process.poll() is not None:
                 break
@@ -73,11 +81,26 @@ class Server:
         raise RuntimeError(f"it does not listen:\n{self._log.read_text()[-2000:]}")
 
 
+def _accepts(url: str) -> bool:
+    parts = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((parts.hostname or "", parts.port or 80)) == 0
+
+
+class Peer(Protocol):
+    """How another gateway is started in front of an upstream."""
+
+    def __call__(self, folder: Path, upstream: str, models: Sequence[str]) -> Server:
+        """A running one. Raises RuntimeError."""
+        ...
+
+
 class Farm:
     """The servers of one run by target name: `direct` (the mock), `C1` to `C3`, `gateway:<configuration>`."""
 
-    def __init__(self, models: Iterable[str]) -> None:
-        """`models` are the names that requests use; the gateway gets a route for each."""
+    def __init__(self, models: Iterable[str], peers: Mapping[str, Peer] | None = None) -> None:
+        """`models` are the names that requests use; the gateway gets a route for each. `peers` are further targets."""
+        self._peers = peers or {}
         self._models = sorted(set(models))
         self._folder = tempfile.TemporaryDirectory(prefix="lockgate-bench-")
         self._running: dict[str, Server] = {}
@@ -105,6 +128,8 @@ class Farm:
     def fresh(self, target: str) -> Server:
         """A new server of this target, for the caller to stop."""
         folder, upstream = Path(self._folder.name), self._running["direct"].url
+        if target in self._peers:
+            return self._peers[target](Path(tempfile.mkdtemp(dir=folder)), upstream, self._models)
         if target in CONTROLS:
             command = [sys.executable, str(ROOT / "bench" / "controls.py"), CONTROLS[target], "--upstream", upstream]
         else:

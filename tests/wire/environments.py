@@ -74,9 +74,9 @@ class Environment(msgspec.Struct, frozen=True):
             return run([str(self.node), str(Path(folder) / script.name)], env)
 
 
-def make(name: str) -> Environment:
-    """The environment `name`, made now when its lock is new."""
-    locks = sorted(path for path in (LOCKS / name).iterdir() if path.name.endswith(("lock", ".json")))
+def make(name: str, folder: Path = LOCKS) -> Environment:
+    """The environment that `folder/name` locks, made now when its lock is new."""
+    locks = sorted(path for path in (folder / name).iterdir() if path.name.endswith(("lock", ".json")))
     digest = hashlib.sha256(sys.version.encode())
     for lock in locks:
         digest.update(lock.read_bytes())
@@ -86,7 +86,7 @@ def make(name: str) -> Environment:
     with _alone(STORE / f"{name}.lock"):
         if not ready.exists():
             shutil.rmtree(environment.folder, ignore_errors=True)
-            _install(environment, LOCKS / name)
+            _install(environment, folder / name)
             ready.touch()
     return environment
 
