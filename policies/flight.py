@@ -13,12 +13,13 @@ logger = logging.getLogger("lockgate")
 
 
 class Seat:
-    """One caller's place in a flight: the index of the item it takes next."""
+    """One caller's place in a flight: the index of the item it takes next, and the reply that takes it."""
 
-    __slots__ = ("position",)
+    __slots__ = ("position", "reply")
 
     def __init__(self) -> None:
         self.position = 0
+        self.reply: Reply | None = None
 
 
 class Flight:
@@ -111,6 +112,8 @@ class Flight:
                 self._reply = reply
                 self._announce()
             async for item in reply.items:
+                if reply.ending is not None:
+                    self._will_end(reply.ending)
                 self._add(item)
                 if reply.streaming:
                     await self._fastest_is_done()
@@ -141,6 +144,12 @@ class Flight:
             self._on_over()
         self._announce()
         self._changed.set()
+
+    def _will_end(self, ending: Outcome) -> None:
+        """Tell every caller's reply how it will have ended."""
+        for seat in self._seats:
+            if seat.reply is not None:
+                seat.reply.ending = ending
 
     def _add(self, item: bytes) -> None:
         self._items.append(item)

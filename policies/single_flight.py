@@ -6,7 +6,8 @@ import msgspec
 
 from policies.fingerprint import fingerprint, is_shareable
 from policies.flight import Flight, Seat
-from proxy.call import Call, Outcome
+from policies.guards.verdict import graver
+from proxy.call import Call, Outcome, Record
 from proxy.chain import Handler
 from proxy.errors import GatewayError, InternalError, UpstreamError
 from proxy.reply import Reply
@@ -75,12 +76,26 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
     if not leads:
         record.provider, record.upstream_model = flight.record.provider, flight.record.upstream_model
         record.fallbacks = flight.record.fallbacks
+        _copy_verdicts(flight.record, record)
     own = Reply(flight.items(seat), streaming=reply.streaming, status=reply.status, headers=reply.headers)
+    own.ending = reply.ending
+    seat.reply = own
 
     async def leave(_outcome: Outcome) -> None:
         flight.leave(seat)
         if not leads:
             record.usage = flight.record.usage
+            _copy_verdicts(flight.record, record)
 
     own.on_close(leave)
     return own
+
+
+def _copy_verdicts(theirs: Record, ours: Record) -> None:
+    """What guards said of the answer that is shared; what they said of the request is each caller's own."""
+    ours.guards = [each for each in ours.guards if each.side == "input"]
+    for verdict in theirs.guards:
+        if verdict.side == "output":
+            ours.guards.append(verdict)
+            if not verdict.shadow:
+                ours.guard = graver(ours.guard, verdict.action)

@@ -4,7 +4,7 @@ import fcntl
 import importlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import IO, Protocol
@@ -16,9 +16,12 @@ from adapters.fake_transport import FakeTransport
 from adapters.network import proxies_in, tls_context
 from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
+from adapters.webhook import poster
 from policies.attempt import SendOnce
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
+from policies.guards.security import Security, security_key
+from policies.guards.settings import Post, Side
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
 from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
@@ -27,6 +30,7 @@ from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeout
 from proxy.call import Call
 from proxy.chain import Handler, Policy, chain
 from proxy.config import Config
+from proxy.config_file import ConfigError
 from proxy.cors import Cors
 from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
@@ -45,6 +49,45 @@ class MakeTransport(Protocol):
         ...
 
 
+class Guarding(Protocol):
+    """The guards of one configuration: a policy for each side that has any, and what keys of caches need."""
+
+    @property
+    def input(self) -> Policy | None:
+        """On what clients send."""
+        ...
+
+    @property
+    def output(self) -> Policy | None:
+        """On what models answer."""
+        ...
+
+    def digest(self, call: Call, /) -> bytes:
+        """Changes whenever the guards around this call could let another text through."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what they hold."""
+        ...
+
+
+class MakeGuarding(Protocol):
+    """What makes them. Raises ValueError when a guard cannot be built."""
+
+    def __call__(  # noqa: PLR0913 - collaborators, by name
+        self,
+        inputs: Side,
+        outputs: Side,
+        *,
+        security: Security,
+        post: Post,
+        now: Callable[[], float],
+        with_texts: bool,
+    ) -> Guarding:
+        """The guards."""
+        ...
+
+
 class Keepers(msgspec.Struct, frozen=True):
     """What outlives a reload: one set an instance, made at start."""
 
@@ -52,6 +95,8 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    security: Security
+    """What guards report; `totals` are for metrics."""
     records: RecordFile | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
@@ -65,7 +110,9 @@ class Keepers(msgspec.Struct, frozen=True):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         lock = _only_instance(folder)
-        return msgspec.structs.replace(_keepers_of(config, RecordFile(folder, config.record.max_size)), lock=lock)
+        records = RecordFile(folder, config.record.max_size)
+        security = Security(security_key(folder))
+        return msgspec.structs.replace(_keepers_of(config, records), lock=lock, security=security)
 
     async def start(self) -> None:
         """Start the services. Raises OSError."""
@@ -100,6 +147,7 @@ def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        security=Security(security_key(None)),
         records=records,
     )
 
@@ -109,13 +157,14 @@ def _cooldown(config: Config) -> CooldownConfig:
 
 
 def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> tuple[Runtime, Plan]:
-    """One configuration as a runtime. Raises OSError when a file it names cannot be read."""
+    """One configuration as a runtime. Raises OSError when a file it names cannot be read, ConfigError for a broken one."""
     planned = plan(config, listens)
     transport = _transport(config, environment)
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
-    before, after = policies(config, keepers, router)
+    guards = _guards(config, keepers, transport)
+    before, after = policies(config, keepers, router, guards)
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
@@ -126,7 +175,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         early_headers=timeouts(config.timeouts).early_headers,
         max_in_flight=config.server.max_in_flight,
         cors=Cors(config.cors.origins) if config.cors is not None else None,
-        closes=[transport.aclose, fake.aclose],
+        closes=[transport.aclose, fake.aclose, *([guards.aclose] if guards is not None else [])],
     )
     return runtime, planned
 
@@ -134,7 +183,9 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
 def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
     """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
     planned, router = _offline(config, environment)
-    before, after = policies(config, _keepers_of(config, None), router)
+    keepers = _keepers_of(config, None)
+    guards = _guards(config, keepers, _transport(config, environment))
+    before, after = policies(config, keepers, router, guards)
     return planned, [name for name, _ in before + after]
 
 
@@ -169,7 +220,9 @@ def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
     return Router(make_routes(config, planned, providers))
 
 
-def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Named], list[Named]]:
+def policies(
+    config: Config, keepers: Keepers, router: Router, guards: Guarding | None = None
+) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
@@ -183,13 +236,41 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if guards is not None and guards.input is not None:
+        # before anything is shared or looked up: an answer from a cache is for calls that may be made
+        after.append(("input_guards", guards.input))
+    digest = guards.digest if guards is not None else _no_guards
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
+        after.append(("single_flight", SingleFlight(config.single_flight, digest)))
+    if guards is not None and guards.output is not None:
+        # inside of the caches: what they keep has been guarded
+        after.append(("output_guards", guards.output))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
     return before, after
+
+
+def _guards(config: Config, keepers: Keepers, transport: Transport) -> Guarding | None:
+    """The guards, if there are any. Raises ConfigError when one cannot be built, as for a broken file of rules."""
+    routes = config.routes.items()
+    inputs = Side(config.input_guards, {name: each.input_guards for name, each in routes if each.input_guards})
+    outputs = Side(config.output_guards, {name: each.output_guards for name, each in routes if each.output_guards})
+    if not (inputs.is_any or outputs.is_any):
+        return None
+    make: MakeGuarding = importlib.import_module("policies.guards.assembly").Guarding  # heavy: only where needed
+    try:
+        return make(
+            inputs,
+            outputs,
+            security=keepers.security,
+            post=poster(transport),
+            now=time.perf_counter,
+            with_texts=config.security_log.texts == "full",
+        )
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -13,7 +13,7 @@ import yaml
 
 from adapters.fake_server import serve as serve_fake
 from policies.guards.settings import InjectionConfig
-from proxy.admin import admin_handlers
+from proxy.admin import admin_handlers, admins_only
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
 from proxy.config import Config
@@ -23,6 +23,7 @@ from proxy.errors import UnknownModel
 from proxy.health import Health, State
 from proxy.import_litellm import convert
 from proxy.runtime import Runtime
+from proxy.security_metrics import security_handlers
 from proxy.server import Server, listen
 from proxy.web import make_app
 
@@ -42,7 +43,10 @@ async def serve(load: Load, path: Path | None) -> int:
         runtime, planned = build(config, keepers, os.environ)
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
-        admin = admin_handlers(edge, keepers.cooldowns, keepers.recent, config.secrets.admin_key)
+        admin = [
+            *admin_handlers(edge, keepers.cooldowns, keepers.recent, config.secrets.admin_key),
+            *security_handlers(keepers.security.summary, [admins_only(config.secrets.admin_key)]),
+        ]
         server = Server(
             make_app(edge, health, admin),
             edge,

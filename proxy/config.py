@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from policies.failover import FailoverConfig
+from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size, duration, size
 
@@ -113,6 +114,9 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     content_policy_fallbacks: tuple[str, ...] = ()
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
+    input_guards: tuple[InputGuard, ...] = ()
+    """Guards of this route: each replaces the one of its name that stands everywhere, or is added."""
+    output_guards: tuple[OutputGuard, ...] = ()
 
     @property
     def leads_on(self) -> bool:
@@ -158,6 +162,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
+    input_guards: tuple[InputGuard, ...] = ()
+    output_guards: tuple[OutputGuard, ...] = ()
+    security_log: SecurityLogConfig = msgspec.field(default_factory=SecurityLogConfig)
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)

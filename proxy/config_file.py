@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from policies.guards.settings import problems as guard_problems
 from proxy.config import Config
 from proxy.values import decode_value, value_schema
 
@@ -67,7 +68,11 @@ def cross_check(config: Config) -> list[str]:
             "server.exposure: others than this machine could reach a gateway without authentication; listen on "
             "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
         )
+    problems += guard_problems(config.input_guards, "input_guards")
+    problems += guard_problems(config.output_guards, "output_guards")
     for name, route in config.routes.items():
+        problems += guard_problems(route.input_guards, f"routes.{name}.input_guards")
+        problems += guard_problems(route.output_guards, f"routes.{name}.output_guards")
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
         for index, deployment in enumerate(route.deployments):

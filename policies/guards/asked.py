@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from policies.guards.settings import HttpConfig, OwnConfig
+from policies.guards.settings import HttpConfig, OwnConfig, Post
 from policies.guards.verdict import Action, Role, Verdict
 
 logger = logging.getLogger("lockgate")
@@ -19,9 +19,6 @@ GROUP: Final = "lockgate.guards"
 """The entry points among which guards of the user's own are looked for."""
 _SUCCESS: Final = 200
 _REASONS: Final = 8
-
-Post = Callable[[str, Mapping[str, str], bytes, float], Awaitable[tuple[int, bytes]]]
-"""Sends (url, headers, body, seconds) and returns status and body. Raises OSError when there is no answer in time."""
 
 
 class Unanswered(Exception):

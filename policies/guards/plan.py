@@ -1,14 +1,22 @@
 """Which guards stand around a call: those of the configuration, with its route's changes, tightened by its caller."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from policies.guards.asked import AskedGuard
 from policies.guards.prompt_leak import PromptLeak
-from policies.guards.settings import GuardConfig, InjectionConfig, PromptLeakConfig, Setting, name_of, stricter
+from policies.guards.settings import (
+    GuardConfig,
+    InjectionConfig,
+    PromptLeakConfig,
+    Setting,
+    Side,
+    name_of,
+    stricter,
+)
 from policies.guards.spans import SpanGuard
 from policies.guards.verdict import Guard, Role
 from proxy.call import Call
@@ -50,28 +58,6 @@ class Plans(msgspec.Struct, frozen=True):
     input: Plan
     output: Plan
     digest: bytes
-
-
-class Side(msgspec.Struct, frozen=True):
-    """The configured guards of one side: everywhere, and by route where a route has its own."""
-
-    everywhere: tuple[GuardConfig, ...] = ()
-    routes: Mapping[str, tuple[GuardConfig, ...]] = {}
-
-    def of(self, route: str) -> tuple[GuardConfig, ...]:
-        """The guards of a route: its own settings replace those of the same name, and others are added."""
-        own = self.routes.get(route)
-        if own is None:
-            return self.everywhere
-        merged = {name_of(each): each for each in self.everywhere}
-        merged.update((name_of(each), each) for each in own)
-        return tuple(merged.values())
-
-    def all(self) -> Iterable[GuardConfig]:
-        """Every setting there is."""
-        yield from self.everywhere
-        for own in self.routes.values():
-            yield from own
 
 
 class Guards:

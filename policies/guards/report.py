@@ -9,12 +9,11 @@ import msgspec
 from policies.guards.plan import Installed, Plan
 from policies.guards.security import Security
 from policies.guards.settings import Setting
+from policies.guards.verdict import graver
 from proxy.call import Call, Verdict
 
 Done = Literal["allow", "flag", "redact", "block", "not_scanned", "error"]
 Side = Literal["input", "output"]
-GRAVITY: Final = ("", "allow", "not_scanned", "flag", "redact", "block")
-"""What the header can say, from the least to the gravest."""
 _MOST: Final = 32
 """Findings of one call that its record keeps and the log tells."""
 _Result = TypeVar("_Result")
@@ -38,14 +37,6 @@ def done_about(setting: Setting, *, blocks: bool) -> Done:
     return "redact" if setting == "redact" else "block"
 
 
-def note(call: Call, action: str) -> None:
-    """Let the header say so, unless it says something graver."""
-    record = call.record
-    said = record.guard if record.guard in GRAVITY else ""
-    if GRAVITY.index(action) > GRAVITY.index(said):
-        record.guard = action
-
-
 class Reporter:
     """Tells what a plan's guards found. `with_texts`: whether the security log may hold texts."""
 
@@ -54,6 +45,7 @@ class Reporter:
 
     def tell(self, call: Call, plan: Plan, side: Side, told: Iterable[Told], unread: Sequence[str] = ()) -> None:
         """All findings of one side of a call; a guard without any is told to have let it pass."""
+        record = call.record
         gravest: dict[int, str] = {}
         for number, each in enumerate(told):
             shadow = plan.guards[each.guard].setting == "shadow"
@@ -62,10 +54,8 @@ class Reporter:
             if shadow:
                 gravest.setdefault(each.guard, "shadow")
                 continue
-            before = gravest.get(each.guard, "")
-            if before not in GRAVITY or GRAVITY.index(each.done) > GRAVITY.index(before):
-                gravest[each.guard] = each.done
-            note(call, each.done)
+            gravest[each.guard] = graver(gravest.get(each.guard, ""), each.done)
+            record.guard = graver(record.guard, each.done)
         route = call.route.name
         for index, installed in enumerate(plan.guards):
             action = gravest.get(index)
@@ -74,16 +64,16 @@ class Reporter:
                 call.record.guards.append(Verdict(installed.name, "allow", side))
             self._security.count(installed.name, side, action, route)
         for where in unread:
-            call.record.guards.append(Verdict("", "not_scanned", side, where))
+            call.record.guards.append(Verdict("*", "not_scanned", side, where))
         if unread:
-            self._security.count("", side, "not_scanned", route)
-        note(call, "not_scanned" if unread else "allow")
+            self._security.count("*", side, "not_scanned", route)
+        record.guard = graver(record.guard, "not_scanned" if unread else "allow")
 
     def failed(self, call: Call, installed: Installed, side: Side, where: str) -> None:
         """A guard that had to be asked gave no verdict."""
         call.record.guards.append(Verdict(installed.name, "error", side, where))
         self._security.count(installed.name, side, "error", call.route.name)
-        note(call, "not_scanned")
+        call.record.guard = graver(call.record.guard, "not_scanned")
 
     def _one(self, call: Call, installed: Installed, side: Side, told: Told, *, shadow: bool) -> None:
         verdict = Verdict(
@@ -96,7 +86,8 @@ class Reporter:
             reasons=told.reasons,
         )
         call.record.guards.append(verdict)
-        self._security.log(call, verdict, told.text, with_text=self._with_texts)
+        with_text = self._with_texts and side == "input"  # what an answer must not show no log shows
+        self._security.log(call, verdict, told.text, with_text=with_text)
 
 
 async def in_slices(work: Generator[None, None, _Result]) -> _Result:

@@ -3,7 +3,7 @@
 These are apart from the guards themselves because the configuration reads them and the guards bring heavy libraries.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -158,6 +158,43 @@ OutputGuard = (
     | OwnConfig
 )
 GuardConfig = InputGuard | PromptLeakConfig
+
+
+class SecurityLogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the security log holds of the texts it speaks of: a keyed digest and the length, or an excerpt too."""
+
+    texts: Literal["off", "full"] = "off"
+
+
+Post = Callable[[str, Mapping[str, str], bytes, float], Awaitable[tuple[int, bytes]]]
+"""Sends (url, headers, body, seconds) and returns status and body. Raises OSError when there is no answer in time."""
+
+
+class Side(msgspec.Struct, frozen=True):
+    """The configured guards of one side: everywhere, and by route where a route has its own."""
+
+    everywhere: tuple[GuardConfig, ...] = ()
+    routes: Mapping[str, tuple[GuardConfig, ...]] = {}
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is any guard at all."""
+        return bool(self.everywhere or self.routes)
+
+    def of(self, route: str) -> tuple[GuardConfig, ...]:
+        """The guards of a route: its own settings replace those of the same name, and others are added."""
+        own = self.routes.get(route)
+        if own is None:
+            return self.everywhere
+        merged = {name_of(each): each for each in self.everywhere}
+        merged.update((name_of(each), each) for each in own)
+        return tuple(merged.values())
+
+    def all(self) -> Iterable[GuardConfig]:
+        """Every setting there is."""
+        yield from self.everywhere
+        for own in self.routes.values():
+            yield from own
 
 
 def name_of(config: GuardConfig) -> str:
