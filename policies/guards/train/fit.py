@@ -30,7 +30,9 @@ LONGEST: Final = 8_000  # characters of a text that calibration looks at
 FLAG_RATE, BLOCK_RATE = 0.01, 0.002  # false positives on sets never seen: the 95 % bound is held, not the estimate
 GRID: Final = tuple(
     Boosts(high, medium, low, more)
-    for high, medium, low, more in itertools.product((3.0, 4.0, 5.0), (2.0, 3.0, 4.0), (0.0, 0.5, 1.0), (0.0, 0.5))
+    for high, medium, low, more in itertools.product(
+        (3.0, 4.0, 5.0, 6.0), (2.0, 3.0, 4.0, 5.0), (0.0, 0.5, 1.0), (0.0, 0.5, 1.0)
+    )
     if medium < high
 )
 DOCUMENTS: Final = 600  # long texts made of harmless ones, to calibrate what is returned by tools
