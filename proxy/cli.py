@@ -44,9 +44,6 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "fake":
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(fake(options.host, options.port))
-    if options.command == "guard":
-        lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
-        return guard_test(lines)
     if options.command == "import":
         return import_litellm(Path(options.file), os.environ)
     path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
@@ -56,6 +53,9 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.command == "check":
         return check(load(), path)
+    if options.command == "guard":
+        lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
+        return guard_test(load(), lines)
     if options.command == "explain":
         return explain(load(), options.model)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("explain", parents=[with_config], help="say where a call for a model would go, and why")
     one.add_argument("model")
     commands.add_parser("schema", help="print the JSON schema of the configuration")
-    guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
+    guard = commands.add_parser(
+        "guard", parents=[with_config], help="say what the input guards make of texts: one a line, from a file or -"
+    )
     guard.add_argument("action", choices=["test"])
     guard.add_argument("file", help="a file, or - for standard input")
     other = commands.add_parser("import", help="turn another gateway's configuration into lockgate.yaml")

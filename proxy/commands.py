@@ -97,14 +97,14 @@ def explain(config: Config, model: str) -> int:
     return 0
 
 
-def guard_test(texts: Iterable[str]) -> int:
-    """Say of each text what the injection guard makes of it, with which score."""
-    module = importlib.import_module("policies.guards.injection")  # its libraries load only where they are used
-    finish = importlib.import_module("policies.guards.verdict").finish
-    guard = module.Injection.load(InjectionConfig())
-    for text in texts:
-        verdict = finish(guard.scan(text.rstrip("\n"), "user"))
-        say([f"{verdict.action:5} {verdict.score:.3f}  {text.strip()[:100]}  ({', '.join(verdict.reasons)})"])
+def guard_test(config: Config, texts: Iterable[str]) -> int:
+    """Say of each text what the input guards make of it, with which score, and which layers fired. Raises ConfigError."""
+    explain_texts = importlib.import_module("policies.guards.explain").explain  # its libraries load only where used
+    guards = config.input_guards or (InjectionConfig(),)
+    try:
+        say(explain_texts(guards, (text.rstrip("\n") for text in texts)))
+    except ValueError as error:
+        raise ConfigError([f"input_guards: {error}"]) from None
     return 0
 
 

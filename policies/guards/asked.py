@@ -111,8 +111,8 @@ def find_check(config: OwnConfig) -> Check:
     try:
         make: Callable[[dict[str, Any]], Check] = next(iter(found)).load()
         return make(dict(config.settings))
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"the guard {config.entry!r} cannot be made: {error}") from error
+    except (ImportError, AttributeError, TypeError, LookupError) as error:
+        raise ValueError(f"the guard {config.entry!r} cannot be made: {error!r}") from error
 
 
 AskedGuard = Http | Own

@@ -81,7 +81,7 @@ class Injection:
     def __init__(self, config: InjectionConfig, classifier: Classifier, calibration: Calibration) -> None:
         if calibration.weights != classifier.version:
             raise ValueError("calibration.json belongs to other weights: run `make train-guard`")
-        self._config, self._classifier, self._boosts = config, classifier, calibration.boosts
+        self._config, self._classifier, self.boosts = config, classifier, calibration.boosts
         self._normalise = Normaliser()
         self._rules = load_rules(Path(config.rules) if config.rules else HERE / "rules.yaml")
         self._user = config.thresholds or calibration.user
@@ -149,7 +149,7 @@ class Injection:
         odds = self._classifier.logit(reading.plain)
         if reading.close:
             odds = max(odds, self._classifier.logit(reading.close))
-        return odds + boost(reading.rules, self._boosts) + (self._boosts.high if reading.how == HIDDEN else 0.0)
+        return odds + boost(reading.rules, self.boosts) + (self.boosts.high if reading.how == HIDDEN else 0.0)
 
     def readings(self, piece: str) -> Iterator[Reading]:
         """The plain reading of a segment, then the other ones it looks as if it had."""

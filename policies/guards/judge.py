@@ -114,6 +114,8 @@ class Judge:
         return None
 
     def _one(self, plan: Plan, unit: Unit) -> Work:
+        if unit.role not in plan.roles:
+            return ()
         text = unit.text
         if len(text) > _TOO_LONG:
             return (yield from _scanned(plan, unit, text))

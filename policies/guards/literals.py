@@ -16,13 +16,13 @@ def literals(texts: Iterable[str], what: str, *, whole_words: bool) -> Patterns:
         raise ValueError(f"give one or more texts of 1 to {LONGEST_LITERAL} characters")
     beginnings = {_alike(text[:size]) for text in wanted for size in range(1, len(text) + 1)}
     longest = len(wanted[0])
+    firsts = re.compile("|".join(sorted({re.escape(text[0]) for text in wanted})), re.IGNORECASE)
 
     def open_from(text: str) -> int:
         """The earliest end of the text that one of the wanted ones begins with."""
-        tail = text[-longest:]
-        for start, letter in enumerate(tail):
-            if _alike(letter) in beginnings and _alike(tail[start:]) in beginnings:
-                return len(text) - len(tail) + start
+        for first in firsts.finditer(text, max(0, len(text) - longest)):
+            if _alike(text[first.start() :]) in beginnings:
+                return first.start()
         return len(text)
 
     any_of = "|".join(map(re.escape, wanted))

@@ -50,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True):
     guards: tuple[Installed, ...]
     digest: bytes
     salts: dict[Role, bytes]
+    roles: frozenset[Role] = frozenset()
+    """Those that any of the guards looks at."""
 
 
 class Plans(msgspec.Struct, frozen=True):
@@ -97,7 +99,7 @@ class Guards:
         digest = hashlib.sha256(identities.encode("utf-8", "surrogatepass")).digest()
         roles: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
         salts: dict[Role, bytes] = {role: digest[:15] + bytes([number]) for number, role in enumerate(roles)}
-        return Plan(guards, digest, salts)
+        return Plan(guards, digest, salts, frozenset().union(*(each.roles for each in guards)))
 
     def _install(self, config: GuardConfig, asked: Mapping[str, str]) -> Installed:
         name = name_of(config)

@@ -44,16 +44,24 @@ class Runs:
 
     def find(self, text: str, start: int = 0, /) -> list[Span]:
         """Every run of the prompt's words."""
-        words = self._words(text, start)
         size = self._size
-        folded = [word[0][:_LONGEST_WORD].casefold() for word in words]
-        if self._known.isdisjoint(folded[size - 1 :: size]):  # every run covers one of these
+        if not self._has_pair(_WORD.findall(text, start)):
             return []
+        words = self._words(text, start)
+        folded = [word[0][:_LONGEST_WORD].casefold() for word in words]
         return [
             Span(words[i].start(), words[i + size - 1].end(), "system prompt")
             for i in range(len(words) - size + 1)
             if folded[i] in self._starts and tuple(folded[i : i + size]) in self._runs
         ]
+
+    def _has_pair(self, words: list[str]) -> bool:
+        """Whether one of the pairs, of which every run covers one, stands in the prompt."""
+        step = self._size - 1
+        return any(
+            (first[:_LONGEST_WORD].casefold(), second[:_LONGEST_WORD].casefold()) in self._pairs
+            for first, second in zip(words[::step], words[1::step], strict=False)
+        )
 
     def open_from(self, text: str, /) -> int:
         """The start of the last words that could begin a run. The very last one may still grow."""

@@ -26,6 +26,7 @@ LONGEST: Final = 4096  # characters of a match without blanks
 PATIENCE: Final = 8192  # characters of a run without blanks that a stream holds back before it lets the first ones go
 SLICE: Final = 4096  # characters searched at a time
 VERSION: Final = 2  # of the patterns; raise it with any change to what is found
+_PIECE: Final = 128  # characters of what a stream brings at a time, as a rule
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 Suspects = Callable[[str], object]
 
@@ -162,17 +163,23 @@ class Search:
 
     def _settle(self, text: str, hold: int) -> Settled:
         found: tuple[tuple[Span, ...], ...] = ()
-        if hold:
-            for finder in self._finders:
-                if finder.suspects(text):
-                    found, hold = self._found(text, hold)
-                    break
+        if hold and self._is_suspect(text):
+            found, hold = self._found(text, hold)
         if not hold:
             self._text = text
             return _NOTHING
         settled, self._text = text[:hold], text[hold:]
         self._before = (self._before + settled)[-CONTEXT:]
         return Settled(settled, found)
+
+    def _is_suspect(self, text: str) -> bool:
+        """Whether it is worth a search: of a long text the search itself says so sooner."""
+        if len(text) > _PIECE:
+            return True
+        for finder in self._finders:  # noqa: SIM110 - on the path of every event, where a generator costs more
+            if finder.suspects(text):
+                return True
+        return False
 
     def _found(self, text: str, hold: int) -> tuple[tuple[tuple[Span, ...], ...], int]:
         """Each finder's spans that end by `hold`, and `hold` moved before those that it would cut."""
@@ -181,7 +188,7 @@ class Search:
         found = [
             merged(
                 Span(span.start - start, span.end - start, span.what)
-                for span in (finder.find(whole, start) if finder.suspects(text) else ())
+                for span in (finder.find(whole, start) if len(text) > _PIECE or finder.suspects(text) else ())
             )
             for finder in self._finders
         ]
