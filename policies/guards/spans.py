@@ -26,6 +26,7 @@ LONGEST: Final = 4096  # characters of a match without blanks
 PATIENCE: Final = 8192  # characters of a run without blanks that a stream holds back before it lets the first ones go
 SLICE: Final = 4096  # characters searched at a time
 VERSION: Final = 2  # of the patterns; raise it with any change to what is found
+_LONG: Final = 512  # characters of a span that is told in parts
 _PIECE: Final = 128  # characters of what a stream brings at a time, as a rule
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 Suspects = Callable[[str], object]
@@ -102,10 +103,10 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def redact(text: str, spans: Iterable[Span]) -> str:
-    """The text with each span replaced by `[redacted what]`."""
+    """The text with each span replaced by `[redacted what]`; one that is nothing (`what` is empty) only goes."""
     parts, at = [], 0
     for span in merged(spans):
-        parts += [text[at : span.start], f"[redacted {span.what}]"]
+        parts += [text[at : span.start], f"[redacted {span.what}]" if span.what else ""]
         at = span.end
     return "".join([*parts, text[at:]])
 
@@ -116,6 +117,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     text: str = ""
     found: tuple[tuple[Span, ...], ...] = ()
     """One entry a finder; empty where nothing was found by any."""
+    going: tuple[bool, ...] = ()
+    """Whether a finder's first span goes on with the last one it had: a long one is told in parts."""
 
 
 _NOTHING: Final = Settled()
@@ -124,7 +127,7 @@ _NOTHING: Final = Settled()
 class Search:
     """Looks with several finders through a text that comes in chunks: `feed` takes one and says what is settled."""
 
-    __slots__ = ("_before", "_finders", "_solid", "_text")
+    __slots__ = ("_before", "_finders", "_going", "_solid", "_text")
 
     def __init__(self, finders: tuple[Finder, ...]) -> None:
         self._finders = finders
@@ -134,6 +137,7 @@ class Search:
         """What is held back."""
         self._solid = True
         """Whether that is one run without blanks: more of the same settles nothing."""
+        self._going = (False,) * len(finders)
 
     @property
     def held(self) -> int:
@@ -163,6 +167,7 @@ class Search:
 
     def _settle(self, text: str, hold: int) -> Settled:
         found: tuple[tuple[Span, ...], ...] = ()
+        was_going = self._going
         if hold and self._is_suspect(text):
             found, hold = self._found(text, hold)
         if not hold:
@@ -170,7 +175,7 @@ class Search:
             return _NOTHING
         settled, self._text = text[:hold], text[hold:]
         self._before = (self._before + settled)[-CONTEXT:]
-        return Settled(settled, found)
+        return Settled(settled, found, was_going)
 
     def _is_suspect(self, text: str) -> bool:
         """Whether it is worth a search: of a long text the search itself says so sooner."""
@@ -182,24 +187,44 @@ class Search:
         return False
 
     def _found(self, text: str, hold: int) -> tuple[tuple[tuple[Span, ...], ...], int]:
-        """Each finder's spans that end by `hold`, and `hold` moved before those that it would cut."""
+        """Each finder's spans that end by `hold`, and `hold` moved before those that it would cut.
+
+        A long span is cut where one of the matches it is made of begins, and goes on with that one.
+        """
         start = len(self._before)
         whole = self._before + text
-        found = [
-            merged(
-                Span(span.start - start, span.end - start, span.what)
-                for span in (finder.find(whole, start) if len(text) > _PIECE or finder.suspects(text) else ())
-            )
+        matches = [
+            [Span(each.start - start, each.end - start, each.what) for each in finder.find(whole, start)]
+            if len(text) > _PIECE or finder.suspects(text)
+            else []
             for finder in self._finders
         ]
+        found = [merged(each) for each in matches]
         moved = True
         while moved:  # moving it before one finder's span may cut another's
             moved = False
-            for span in (span for spans in found for span in spans):
-                if span.start < hold < span.end:
-                    hold, moved, self._solid = span.start, True, False
-        kept = tuple(tuple(span for span in spans if span.end <= hold) for spans in found)
+            for own, spans in zip(matches, found, strict=True):
+                for span in spans:
+                    if span.start < hold < span.end and (joint := _joint(own, span, hold)) != hold:
+                        hold, moved, self._solid = joint, True, False
+        if hold:
+            self._going = tuple(any(span.start < hold < span.end for span in spans) for spans in found)
+        kept = tuple(
+            tuple(Span(span.start, min(span.end, hold), span.what) for span in spans if span.start < hold)
+            for spans in found
+        )
         return (kept if any(kept) else ()), hold
+
+
+def _joint(matches: list[Span], span: Span, hold: int) -> int:
+    """Where a span may be cut, at `hold` or before: its start, or if it is long the start of a match that ends last."""
+    joint, end = span.start, 0
+    if span.end - span.start > _LONG:
+        for match in sorted(matches):
+            if span.start < match.start <= hold and match.end >= end:
+                joint = match.start
+            end = max(end, match.end) if match.start >= span.start else end
+    return joint
 
 
 class Stream:
@@ -238,13 +263,17 @@ class Stream:
     def _judged(self, settled: Settled) -> str:
         cut = len(settled.text)
         redacted: list[Span] = []
+        goes_on = False
         for index, (spans, setting) in enumerate(zip(settled.found, self._settings, strict=True)):
-            self._count(index, spans, settled.text)
+            self._count(index, spans[settled.going[index] :], settled.text)
             if spans and setting == "block" and spans[0].start < cut:
                 cut, self.blocked = spans[0].start, index
             elif setting == "redact":
                 redacted += spans
+                goes_on = goes_on or settled.going[index]
         redacted = [Span(span.start, min(span.end, cut), span.what) for span in redacted if span.start < cut]
+        if goes_on and redacted:
+            redacted = [Span(0, first.end, "") if not first.start else first for first in merged(redacted)]
         self.changed = self.changed or bool(redacted) or self.blocked is not None
         return redact(settled.text[:cut], redacted)
 

@@ -128,3 +128,51 @@ def test_a_stream_says_what_it_found() -> None:
     assert stream.found == [{"api key": 1}, {"email": 1}, {}, {}, {}]
     assert stream.changed
     assert stream.blocked is None
+
+
+WORDS = "one two three four five six seven eight nine ten"
+LONG_PROMPT = " ".join(f"{word}{number}" for number in range(60) for word in WORDS.split())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    parts=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 3000), st.integers(0, 1500)).map(
+                lambda cut: LONG_PROMPT[cut[0] : cut[0] + cut[1]]
+            ),
+            st.sampled_from(["bob@mail.test", " and ", ", ", "sk-proj-abcDEF1234567890abcdef", "x" * 700, "one two"]),
+        ),
+        max_size=6,
+    ),
+    step=st.integers(1, 300),
+    setting=st.sampled_from(["redact", "block"]),
+)
+def test_a_long_leak_is_told_in_parts_and_reads_as_one(parts: list[str], step: int, setting: Setting) -> None:
+    """One placeholder, or one end, however much of the prompt is repeated."""
+    leak = PromptLeak(PromptLeakConfig(canary="seven")).of(LONG_PROMPT)
+    finders = (leak.finder, GUARDS["personal_data"].finder, GUARDS["secrets"].finder)
+    stream, text = Stream(finders, (setting, "redact", "redact")), "".join(parts)
+    said = "".join(stream.feed(text[at : at + step]) for at in range(0, len(text), step)) + stream.feed("", last=True)
+    spans = merged([span for finder in finders for span in finder.find(text)])
+    leaks = merged(leak.finder.find(text))
+    end = leaks[0].start if setting == "block" and leaks else len(text)
+    others = spans if setting == "redact" else merged([span for finder in finders[1:] for span in finder.find(text)])
+    clipped = [Span(span.start, min(span.end, end), span.what) for span in others if span.start < end]
+    assert said == redact(text[:end], clipped)
+
+
+def test_a_leak_is_held_back_in_bounds() -> None:
+    """A model that repeats a book does not fill the memory, and a block does not wait for the end."""
+    book = " ".join(f"word{number}" for number in range(4000))
+    leak = PromptLeak(PromptLeakConfig()).of(book)
+    for setting in ("redact", "block"):
+        stream = Stream((leak.finder,), (setting,))
+        taken = 0
+        for at in range(0, len(book), 5):
+            stream.feed(book[at : at + 5])
+            taken += 5
+            assert stream.fed - stream.settled <= 1000
+            if stream.blocked is not None:
+                break
+        assert (taken < 1000) is (setting == "block")
