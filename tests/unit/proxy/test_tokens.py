@@ -83,7 +83,7 @@ def attacks() -> dict[str, str]:
     good = AUTHORITY.sign(claims())
     jwk = AUTHORITY.jwk("rsa")
     mine = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(STRANGER.public_key()))
-    stranger = {"key": STRANGER, "algorithm": "RS256"}
+    stranger: dict[str, Any] = {"key": STRANGER, "algorithm": "RS256"}
     doubled = json.dumps(claims())[:-1].encode() + b', "sub": "admin"}'
     own = {"iss": "lockgate", "aud": "lockgate", "sub": "alice", "exp": int(NOW) + 60, "family": "f", "stamp": "s"}
     return {
@@ -295,7 +295,8 @@ async def test_required_claims_must_say_something(tmp_path: Path) -> None:
     async with instance(f"sqlite:///{tmp_path}/a.db") as here:
         here.issuers.configure([config(required=("tenant",))], AUTHORITY.fetch)
         await here.find(AUTHORITY.sign(claims(tenant="t")))
-        for value in (None, "", []):
+        empty: tuple[Any, ...] = (None, "", [])
+        for value in empty:
             with pytest.raises(Unauthenticated, match="tenant"):
                 await here.find(AUTHORITY.sign(claims(tenant=value)))
 
