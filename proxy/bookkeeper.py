@@ -69,7 +69,7 @@ class Bookkeeper:
 
     async def aclose(self) -> None:
         """Settle what there is, for a few seconds at most, and let the database go."""
-        if self._reader is not None:
+        if self._reader is not None and self._tasks:
             self._reader.close()
             reading, tending = self._tasks
             tending.cancel()
