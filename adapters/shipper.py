@@ -34,7 +34,7 @@ _PATIENCE = 1.0
 """Seconds that a first record waits for others."""
 _PAUSE = 0.25
 _BACKOFF = 0.5
-_BACKOFF_CAP = 30.0
+_BACKOFF_CAP = 10.0
 _PROBES = 16
 """Parts of a refused batch that are tried before the server is held to be at fault and not what is sent."""
 _THIN = 10

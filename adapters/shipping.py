@@ -42,7 +42,6 @@ class ShipperSettings(msgspec.Struct, frozen=True):
     interval: float = 30.0
     otlp: str | None = None
     otlp_headers: dict[str, str] = {}
-    redact: bool = False
 
 
 class Report(msgspec.Struct, frozen=True):

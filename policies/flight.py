@@ -76,6 +76,11 @@ class Flight:
             self._task.cancel()
         self._taken.set()
 
+    async def cleared(self) -> None:
+        """Wait until a flight that nobody is on any more has let everything go: all that can be known is known."""
+        if not self._seats and self._task is not None:
+            await asyncio.wait({self._task})
+
     async def head(self) -> Reply:
         """The reply at its commit. Raises what kept it from coming. Cancelling one who waits leaves the flight be."""
         if self._reply is None and self._failure is None:

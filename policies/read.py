@@ -33,7 +33,7 @@ class ReadBody:
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass on a call that has head, body and route."""
-        decode = _decoder(call)
+        decode = decoder(call)
         sent = await call.read_body(self._limit)
         body = sent if decode is None else decode(sent, self._limit)
         if len(body) > self._free:
@@ -68,7 +68,8 @@ def end_user(members: Mapping[str, msgspec.Raw]) -> str:
     return ""
 
 
-def _decoder(call: Call) -> Callable[[bytes, int], bytes] | None:
+def decoder(call: Call) -> Callable[[bytes, int], bytes] | None:
+    """What takes a body out of the encoding it was sent in; None when there is none. Raises UnsupportedMedia."""
     content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type and content_type not in _JSON_TYPES and not content_type.endswith("+json"):
         raise UnsupportedMedia(

@@ -14,37 +14,54 @@ from litestar.types import ControllerRouterHandler
 
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
+from adapters.limits_storage import LazyStorage
 from adapters.network import proxies_in, tls_context
 from adapters.transport import Request, Transport, TransportError
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
 from policies.authenticate import Authenticate, AuthenticateConfig
 from policies.budget import EnforceBudgets
+from policies.cache_controls import PartitionBy, ReadCacheControls
+from policies.caller_limits import CallerLimits
+from policies.client_limits import ClientLimits
 from policies.cooldown import CooldownConfig, Cooldowns
+from policies.exact_cache import ExactCache, ExactCacheConfig
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
+from policies.parameters import Parameters, told
 from policies.read import ReadBody
 from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
+from policies.rename import Rename
+from policies.short_form import ShortForm
 from policies.single_flight import SingleFlight
 from proxy.accounting import bookkeeper, open_store
 from proxy.accounts import Accounts
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
+from proxy.caches import Caches, make_caches
 from proxy.call import Call
 from proxy.callers import Callers
 from proxy.chain import Handler, Policy, chain
-from proxy.config import Config
+from proxy.claims import LimitStore
+from proxy.config import Config, LimitsStore
 from proxy.cors import Cors
 from proxy.costs import Costs
+from proxy.deployments import Route
 from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
 from proxy.failures import Failures
+from proxy.logs import AccessLog
+from proxy.metrics import Metrics
 from proxy.models import ModelList
 from proxy.outbox import Outbox
+from proxy.paths import GENERATE
+from proxy.places import Capacity
 from proxy.prices import PriceBook
+from proxy.pulse import Pulse
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.shipping import shipping
 from proxy.sql import Store
+from proxy.traffic import Traffic
 from proxy.values import Secret
 from proxy.version import VERSION
 
@@ -89,12 +106,18 @@ class Keepers(msgspec.Struct, frozen=True):
     random: Random
     store: Store
     accounts: Accounts
+    limits: LimitStore
+    metrics: Metrics
+    traffic: Traffic
+    pulse: Pulse
+    access_log: AccessLog
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
     identity: Identifies | None = None
     services: tuple[Service, ...] = ()
     """In the order in which they start; they end in the reverse."""
+    caches: Caches | None = None
 
     @classmethod
     def open(cls, config: Config) -> "Keepers":
@@ -141,20 +164,37 @@ def _with_identity(keepers: Keepers, config: Config) -> Keepers:
 
 
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
-    recent = RecentRecords()
     store = open_store(config)
     accounts = Accounts(store, lease=config.budgeting.lease, now=time.time)
+    limits, services = _limit_store(config.counting)
+    recent, metrics, traffic, pulse = RecentRecords(), Metrics(), Traffic(time.time), Pulse()
+    access_log = AccessLog(config.log)
+    caches = make_caches(config)
+    cache_services = caches.services if caches is not None else ()
     return Keepers(
-        sinks=(recent,),
+        sinks=(recent, metrics, traffic, access_log),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        metrics=metrics,
+        traffic=traffic,
+        pulse=pulse,
+        access_log=access_log,
         store=store,
         accounts=accounts,
+        limits=limits,
+        caches=caches,
         outbox=outbox,
-        services=()
+        services=(pulse,)
         if outbox is None
-        else (outbox, bookkeeper(config, store, outbox, accounts), *shipping(config, outbox)),
+        else (
+            *services,
+            outbox,
+            bookkeeper(config, store, outbox, accounts),
+            *shipping(config, outbox),
+            *cache_services,
+            pulse,
+        ),
     )
 
 
@@ -169,17 +209,28 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
+    keepers.metrics.configure(
+        (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
+    )
+    keepers.access_log.on = config.log.access
     callers = _callers(config, keepers, transport)
     before, after = policies(config, keepers, router, callers, price_book(config, planned))
+    if keepers.caches is not None:
+        keepers.caches.explainers.clear()
+        for _, policy in after:
+            if isinstance(policy, ExactCache):
+                keepers.caches.explainers["exact"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
-    handlers["models"] = chain([each for _, each in before], ModelList(router, int(time.time())))
+    handlers["models"] = chain([each for _, each in before + _counting(after)], ModelList(router, int(time.time())))
+    shortened = [*(each for _, each in before), ShortForm(), *(each for _, each in after)]
+    handlers[GENERATE.name] = chain(shortened, SendOnce(time.monotonic))
     runtime = Runtime(
         handlers=handlers,
         router=router,
         early_headers=timeouts(config.timeouts).early_headers,
-        max_in_flight=config.server.max_in_flight,
+        capacity=Capacity(config.server.max_in_flight, config.server.queue, config.server.queue_wait),
         cors=Cors(config.cors.origins) if config.cors is not None else None,
         callers=callers,
         closes=[transport.aclose, fake.aclose],
@@ -200,6 +251,16 @@ def explain_route(config: Config, environment: Mapping[str, str], model: str) ->
     """Where a call for this model would go, line by line. Raises UnknownModel."""
     _, router = _offline(config, environment)
     route = router.find(model)
+    return [*_way(config, route, router, model), *_limits(config, route)]
+
+
+def _limits(config: Config, route: Route) -> list[str]:
+    """The limits and bounds that a call on this route meets."""
+    lines = [each.told() for each in (config.limiting_clients, config.limiting_callers) if each is not None]
+    return lines if config.bounding is None else [*lines, told(config.bounding, route.parameters)]
+
+
+def _way(config: Config, route: Route, router: Router, model: str) -> list[str]:
     settings = route.failover or config.failing_over
     if settings is None:
         first = route.deployments[0] if route.deployments else None
@@ -241,6 +302,9 @@ def policies(
         # sees everything, refusals too
         ("record", record),
     ]
+    if config.limiting_clients is not None:
+        # before anyone asks who it is, and before a body is read
+        before.append(("client_limits", ClientLimits(config.limiting_clients, keepers.limits)))
     if config.needs_identity:
         # before a body is read: who may not call costs next to nothing
         before.append(("authenticate", Authenticate(callers)))
@@ -254,9 +318,22 @@ def policies(
     if config.record.bodies != "off":
         # as the client sends and sees it: outside of everything that changes or answers a call
         after.append(("texts", KeepTexts(kept, config.record.bodies)))
+    if config.limiting_callers is not None:
+        # who calls and how much it asks for is known, nothing is spent yet
+        after.append(("caller_limits", CallerLimits(config.limiting_callers, keepers.limits)))
+    if config.bounding is not None:
+        # before guards and caches, which see what is sent
+        after.append(("parameters", Parameters(config.bounding)))
+    if config.single_flight is not None or config.exact_cache is not None:
+        # before whatever heeds them; a member that is for us alone goes no further
+        after.append(("cache_controls", ReadCacheControls()))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
+        flight = SingleFlight(config.single_flight, _no_guards, _partition_by(config), record.amend)
+        after.append(("single_flight", flight))
+    if config.exact_cache is not None:
+        # a hit costs no embedding, no budget and no attempt
+        after.append(("exact_cache", _exact_cache(config.exact_cache, keepers)))
     if config.budget is not None or config.needs_identity:
         # after everything that may answer for nothing, once for all attempts
         budget = EnforceBudgets(config.budgeting, keepers.accounts, prices.find, router.find)
@@ -264,6 +341,9 @@ def policies(
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
+    if any(deployment.rename for route in config.routes.values() for deployment in route.deployments):
+        # inside of failover: each deployment has its own names
+        after.append(("rename", Rename()))
     return before, after
 
 
@@ -294,6 +374,29 @@ def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
 
 def _admin_only(config: Config) -> Callers:
     return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
+
+
+def _counting(after: list[Named]) -> list[Named]:
+    """What the model list passes besides: it reads no body, and counts as a request."""
+    return [each for each in after if each[0] == "caller_limits"]
+
+
+def _limit_store(config: LimitsStore) -> tuple[LimitStore, tuple[Service, ...]]:
+    if config.url.startswith("memory:"):
+        return LazyStorage(), ()
+    make = importlib.import_module("adapters.limits_redis").RedisLimits  # its library loads only where it is used
+    store = make(config)
+    return store, (store,)
+
+
+def _partition_by(config: Config) -> PartitionBy:
+    return config.exact_cache.partition if config.exact_cache is not None else "tenant"
+
+
+def _exact_cache(config: ExactCacheConfig, keepers: Keepers) -> ExactCache:
+    if keepers.caches is None or keepers.caches.exact is None:
+        raise OSError("exact_cache was not configured at start: it begins with a restart")
+    return ExactCache(config, keepers.caches.exact, _no_guards, time.time)
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -146,6 +146,7 @@ def make_routes(config: Config, plan: Plan, providers: Mapping[str, Provider]) -
                     provider=providers[each.provider],
                     timeouts=timeouts(config.timeouts, plan.providers[each.provider].timeouts, route.timeouts),
                     weight=each.weight,
+                    rename=each.rename,
                 )
                 for each in route.deployments
             ),
@@ -153,7 +154,9 @@ def make_routes(config: Config, plan: Plan, providers: Mapping[str, Provider]) -
             fallbacks=route.fallbacks,
             context_window_fallbacks=route.context_window_fallbacks,
             content_policy_fallbacks=route.content_policy_fallbacks,
+            cache_ttl=route.cache_ttl,
             failover=route.failover,
+            parameters=route.parameters,
         )
         for name, route in plan.routes.items()
     ]

@@ -222,6 +222,27 @@ class Inbox:
             writer.close()
 
 
+async def test_a_server_that_hangs_does_not_hold_the_end_up(tmp_path: Path, base_url: str) -> None:
+    """What it never takes waits on disk: the shipper gets three seconds."""
+    connected = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, gateway(tmp_path, config(base_url, url, "hung")) as gate:
+        call_id, _ = await ask(gate, chat())
+        await asyncio.wait_for(connected.wait(), 20)
+        began = time.monotonic()
+        gate.process.terminate()
+        assert await asyncio.wait_for(gate.process.wait(), 10) == 0
+        assert time.monotonic() - began < 5
+    assert [each["id"] for each in records_in(gate.state)] == [call_id]
+
+
 async def test_any_collector_can_have_the_traces_too(tmp_path: Path, base_url: str) -> None:
     """By OTLP, with its own headers, again until it takes them; without MLflow there are no figures."""
     inbox = Inbox(failures=2)
