@@ -39,7 +39,7 @@ def money_handlers(store: Store, guard: Guard, now: Callable[[], float]) -> list
         asked = question(by, first, last, only, datetime.fromtimestamp(now(), UTC).date())
         rows = await store.run(partial(answer, asked=asked))
         if form == "csv":
-            return Response(as_csv(rows, (*asked.by, *FIGURES)).encode(), media_type="text/csv; charset=utf-8")
+            return Response(as_csv(rows, (*asked.by, *FIGURES)).encode(), media_type="text/csv")
         body = _encode({"from": asked.first, "to": asked.last, "by": asked.by, "usage": rows})
         return Response(body, media_type="application/json")
 

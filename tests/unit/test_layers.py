@@ -124,6 +124,7 @@ POLICY_KEYS = {
     "input_guards",
     "single_flight",
     "exact_cache",
+    "budget",
     "output_guards",
     "failover",
     "record",
