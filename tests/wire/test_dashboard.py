@@ -204,7 +204,7 @@ async def test_other_accounts_are_told_that_they_may_not(accounts: Gateway, page
 @pytest.mark.parametrize("width", [360, 768, 960, 1280])
 async def test_it_fits_every_screen(local: Gateway, page: Page, width: int, dark: bool) -> None:
     """Nothing runs off sideways, tables neither, nothing to press is too small for a thumb, the scheme is followed."""
-    for model in ("chat", "second", "fails", "nowhere"):
+    for model in ("chat", "second", "fails", "nowhere", HOSTILE):
         await ask(local, model)
     await page.open(f"{local.url}/ui", width=width, dark=dark)
     await page.until("document.querySelector('#calls tbody tr')")
