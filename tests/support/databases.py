@@ -7,7 +7,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
 from support.postgres import Postgres, postgres
 
 _numbers = itertools.count()
