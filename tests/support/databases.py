@@ -1,0 +1,46 @@
+"""Databases for tests: a file, or a new database on one PostgreSQL that serves a whole test module."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from support.postgres import Postgres, postgres
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one module."""
+    with asyncio.Runner() as runner:
+        opened = postgres(tmp_path_factory.mktemp("databases") / "postgres")
+        yield runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """An empty database on the module's PostgreSQL."""
+    name = f"t{next(_numbers)}"
+    asyncio.run(_create(postgres_server, name))
+    return postgres_server.url.removesuffix("postgres") + name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Each engine in turn, empty."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state/lockgate.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+async def _create(server: Postgres, name: str) -> None:
+    connection = await asyncpg.connect(server.url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
