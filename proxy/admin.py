@@ -5,6 +5,7 @@ from typing import Any
 from litestar import get
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cooldown import Cooldowns
@@ -54,7 +55,7 @@ def admin_handlers(edge: Edge, cooldowns: Cooldowns, recent: RecentRecords) -> l
         return {"routes": [_describe(route, cooldowns) for route in (*router.exact.values(), *router.patterns)]}
 
     @get("/admin/requests/{call_id:str}", guards=guards, sync_to_thread=False)
-    def one(call_id: str) -> Record:
+    def one(call_id: FromPath[str]) -> Record:
         """Why one call went the way it did, while it is remembered."""
         record = recent.find(call_id)
         if record is None:

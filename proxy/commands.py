@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
+from litestar.types import ControllerRouterHandler
 
 from adapters.fake_server import serve as serve_fake
 from proxy.admin import admin_handlers
@@ -24,7 +25,7 @@ from proxy.health import Health, State
 from proxy.import_litellm import convert
 from proxy.runtime import Runtime
 from proxy.server import Server, listen
-from proxy.web import make_app
+from proxy.web import make_app, make_web
 
 logger = logging.getLogger("lockgate")
 
@@ -42,10 +43,8 @@ async def serve(load: Load, path: Path | None) -> int:
         runtime, planned = build(config, keepers, os.environ)
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
-        admin = admin_handlers(edge, keepers.cooldowns, keepers.recent)
-        admin += keepers.identity.handlers(edge) if keepers.identity is not None else []
         server = Server(
-            make_app(edge, health, admin),
+            make_app(edge, make_web(health, handlers(edge, keepers))),
             edge,
             health,
             drain_delay=config.server.drain_delay,
@@ -59,6 +58,14 @@ async def serve(load: Load, path: Path | None) -> int:
     finally:
         await keepers.aclose()
     return 0
+
+
+def handlers(edge: Edge, keepers: Keepers) -> list[ControllerRouterHandler]:
+    """The routes of people and operators: every one that is not OpenAI's, a page or a health check."""
+    found = admin_handlers(edge, keepers.cooldowns, keepers.recent)
+    if keepers.identity is not None:
+        found += keepers.identity.handlers(edge)
+    return found
 
 
 async def fake(host: str, port: int) -> int:

@@ -1,6 +1,17 @@
 """Which secrets are no secrets."""
 
-_SAMPLES = ("change-me", "changeme", "change_me", "your-", "your_", "sample", "example", "sk-1234", "secret-key", "password")
+_SAMPLES = (
+    "change-me",
+    "changeme",
+    "change_me",
+    "your-",
+    "your_",
+    "sample",
+    "example",
+    "sk-1234",
+    "secret-key",
+    "password",
+)
 """What stands in sample files, ours and others', and so is known to everybody."""
 SIGNING_LENGTH = 32
 ADMIN_LENGTH = 16

@@ -5,9 +5,12 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 from support.postgres import Postgres, postgres
+
+from proxy.state import parse_url
 
 _numbers = itertools.count()
 
@@ -39,8 +42,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def _create(server: Postgres, name: str) -> None:
-    connection = await asyncpg.connect(server.url)
+    engine = create_async_engine(parse_url(server.url), isolation_level="AUTOCOMMIT")
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        async with engine.connect() as connection:
+            await connection.execute(text(f"CREATE DATABASE {name}"))
     finally:
-        await connection.close()
+        await engine.dispose()
