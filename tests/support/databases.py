@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +17,10 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A PostgreSQL for the tests of one module."""
-    with asyncio.Runner() as runner:
-        opened = postgres(tmp_path_factory.mktemp("databases") / "postgres")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one module, in a folder of its own: another user must be able to reach it."""
+    with tempfile.TemporaryDirectory(prefix="lockgate-") as folder, asyncio.Runner() as runner:
+        opened = postgres(Path(folder) / "postgres")
         yield runner.run(opened.__aenter__())
         runner.run(opened.__aexit__(None, None, None))
 
