@@ -2,21 +2,25 @@
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 from support.postgres import Postgres, postgres
+
+from proxy.state import parse_url
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A PostgreSQL for the tests of one module."""
-    with asyncio.Runner() as runner:
-        opened = postgres(tmp_path_factory.mktemp("databases") / "postgres")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one module, in a folder of its own: another user must be able to reach it."""
+    with tempfile.TemporaryDirectory(prefix="lockgate-") as folder, asyncio.Runner() as runner:
+        opened = postgres(Path(folder) / "postgres")
         yield runner.run(opened.__aenter__())
         runner.run(opened.__aexit__(None, None, None))
 
@@ -39,8 +43,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def _create(server: Postgres, name: str) -> None:
-    connection = await asyncpg.connect(server.url)
+    engine = create_async_engine(parse_url(server.url), isolation_level="AUTOCOMMIT")
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        async with engine.connect() as connection:
+            await connection.execute(text(f"CREATE DATABASE {name}"))
     finally:
-        await connection.close()
+        await engine.dispose()
