@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from litestar import Request, get, post
 from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cache_controls import ReadCacheControls
@@ -90,10 +91,13 @@ def cache_handlers(
         except StoreUnavailable:
             raise Overloaded("The store of the caches is unavailable. Try again.") from None
 
-    @post("/system/cache/feedback", status_code=200)
+    async def anybody_known(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        connection.state.caller = await identify(connection)  # before the body is read
+
+    @post("/system/cache/feedback", guards=[anybody_known], status_code=200)
     async def feedback(request: Request[Any, Any, Any], data: Feedback) -> Json:
         """Mark a hit as wrong: it is not served again."""
-        caller = await identify(request)
+        caller: Caller = request.state.caller
         hit = caches.served.find(data.request_id)
         if hit is None or not (caller.is_admin or hit.belongs_to(caller)) or hit.tier not in caches.tiers:
             raise UnknownCall("No answer from a cache of yours is remembered under this id.", param="request_id")
