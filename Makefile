@@ -63,7 +63,7 @@ train-guard: setup  ## train the injection classifier anew from LOCKGATE_DATA an
 
 lock: setup  ## resolve every lock file anew, with hashes and without index addresses
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
-	set -e; for name in openai2 openai3 langchain llamaindex node; do \
+	set -e; for name in openai2 openai3 langchain llamaindex node stack; do \
 		$(COMPILE) --no-annotate --upgrade $(CLIENTS)/$$name/requirements.in --output-file $(CLIENTS)/$$name/requirements.lock; done
 	$(COMPILE) --no-annotate --upgrade bench/envs/peers/requirements.in --output-file bench/envs/peers/requirements.lock
 	for folder in $(CLIENTS)/node bench/envs/peers; do \
