@@ -26,13 +26,19 @@ class Flight:
 
     The upstream is read at the pace of the fastest caller. Items are kept so that another can join from the start,
     up to `limit` bytes: then nobody joins any more, and a caller further behind than that is cut off. When the last
-    caller leaves, the task is cancelled.
+    caller leaves, the task is cancelled. `on_over` is called when nobody can join any more,
+    `on_closed` when all that can be known is.
     """
 
-    def __init__(self, record: Record, limit: int, on_over: Callable[[], None]) -> None:
+    def __init__(
+        self, record: Record, limit: int, on_over: Callable[[], None], on_closed: Callable[[], None] | None = None
+    ) -> None:
         self.record = record
+        self.starter_left = False
+        """Whether who began it is gone, its record written, before its usage was known."""
         self._limit = limit
         self._on_over = on_over
+        self._on_closed = on_closed
         self._seats: list[Seat] = []
         self._items: list[bytes] = []
         self._dropped = 0
@@ -69,6 +75,11 @@ class Flight:
             self._end()
             self._task.cancel()
         self._taken.set()
+
+    async def cleared(self) -> None:
+        """Wait until a flight that nobody is on any more has let everything go: all that can be known is known."""
+        if not self._seats and self._task is not None:
+            await asyncio.wait({self._task})
 
     async def head(self) -> Reply:
         """The reply at its commit. Raises what kept it from coming. Cancelling one who waits leaves the flight be."""
@@ -130,6 +141,8 @@ class Flight:
             self._end()
             if reply is not None:
                 await _closed(reply, self._closing)
+            if self._on_closed is not None:
+                self._on_closed()
 
     def _fail(self, error: GatewayError) -> None:
         self._failure = error

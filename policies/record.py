@@ -1,39 +1,82 @@
-"""One line a call: sealed when the call is over, whatever became of it."""
+"""What is written down of every call: sealed before its last bytes are handed over, whatever became of it."""
 
 import asyncio
-import os
 from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
-
-import msgspec
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, Protocol
 
 from proxy.call import Call, Outcome, Record
 from proxy.chain import Handler
-from proxy.errors import GatewayError, GuardBlocked
+from proxy.endpoints import EMBEDDINGS
+from proxy.errors import GatewayError, GuardBlocked, UpstreamInterrupted
 from proxy.reply import Reply
+from proxy.segments import Texts
+from proxy.sse import DONE_ITEM
 
 _RECENT = 1000
+_LAST = (b"event: response.completed\n", b"event: response.incomplete\n")
+"""How the last item of a Responses stream begins; of other streams it is `[DONE]`."""
+_EXCERPT = 64 * 1024
+"""Bytes that are kept of a request, and of an answer."""
+
+Bodies = Literal["full", "redacted", "off"]
+BeforeSeal = Callable[[Call, Record], None]
+_STRICTNESS: dict[Bodies, int] = {"off": 2, "redacted": 1, "full": 0}
 
 
 class Sink(Protocol):
     """Where sealed records go. Never raises: a full disk must not fail a call."""
 
     def write(self, record: Record) -> None:
-        """Take one sealed record."""
+        """Take one sealed record. One that is `amended` takes the place of an earlier one with its id."""
         ...
 
 
-class WriteRecord:
-    """The outermost policy: seals the record when the reply is closed, or when there is none.
+class Log(Protocol):
+    """Where sealed records are kept, with the texts that may be. Never raises."""
 
-    `now` is Unix time in seconds.
+    def append(self, record: Record, texts: bytes = b"") -> None:
+        """Take one sealed record, and its texts, encoded."""
+        ...
+
+
+class Kept:
+    """The texts of calls in flight, by call id, from the policy that sees them to the one that writes them down."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, Texts] = {}
+
+    def put(self, call_id: str, texts: Texts) -> None:
+        """Keep them until they are taken."""
+        self._texts[call_id] = texts
+
+    def take(self, call_id: str) -> Texts | None:
+        """They are the caller's now."""
+        return self._texts.pop(call_id, None)
+
+
+class WriteRecord:
+    """The outermost policy. Seals a record before the whole answer, the last event or the error event is handed over,
+    or when the call ends otherwise; if it then ends otherwise than it had seemed, an amended record follows.
+
+    `now` is Unix time in seconds. `before_seal` may still add facts, such as the cost: each is given the call as it
+    came in and its record, once for every time that it is sealed.
     """
 
-    def __init__(self, sinks: tuple[Sink, ...], now: Callable[[], float]) -> None:
-        self._sinks = sinks
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        now: Callable[[], float],
+        *,
+        log: Log | None = None,
+        kept: Kept | None = None,
+        before_seal: Sequence[BeforeSeal] = (),
+    ) -> None:
+        self._sinks = tuple(sinks)
         self._now = now
+        self._log = log
+        self._kept = kept
+        self._before_seal = tuple(before_seal)
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass the call on and watch how it ends."""
@@ -42,73 +85,160 @@ class WriteRecord:
             reply = await next(call)
         except GatewayError as error:
             record.status, record.error = error.http_status, error.code or error.type
-            self._seal(record, "guard_blocked" if isinstance(error, GuardBlocked) else "error")
+            _Seal(self, call).put("guard_blocked" if isinstance(error, GuardBlocked) else "error")
             raise
         except asyncio.CancelledError:
-            self._seal(record, "client_disconnect")
+            _Seal(self, call).put("client_disconnect")
             raise
         except BaseException:
             record.status, record.error = 500, "internal_error"
-            self._seal(record, "error")
+            _Seal(self, call).put("error")
             raise
         record.status = reply.status
         record.first_content = self._now() - record.started
-
-        async def close(outcome: Outcome) -> None:
-            self._seal(record, outcome)
-
-        reply.on_close(close)
+        seal = _Seal(self, call)
+        reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)
+        reply.on_close(seal.close)
         return reply
 
-    def _seal(self, record: Record, outcome: Outcome) -> None:
-        record.outcome = outcome
+    def amend(self, call: Call, texts: Texts | None = None) -> None:
+        """Write the record of a call again, now that more is known; not before it is sealed."""
+        if call.record.outcome is not None:
+            call.record.amended = True
+            self.write(call, texts)
+
+    def write(self, call: Call, texts: Texts | None) -> None:
+        """Hand a sealed record out."""
+        record = call.record
         record.duration = self._now() - record.started
+        for complete in self._before_seal:
+            complete(call, record)
+        if self._log is not None:
+            self._log.append(record, texts.encode() if texts is not None else b"")
         for sink in self._sinks:
             sink.write(record)
 
+    def texts_of(self, call: Call) -> Texts | None:
+        """What was kept of this call's texts."""
+        return self._kept.take(call.id) if self._kept is not None else None
 
-class RecordFile:
-    """Appends records to `records.jsonl`, one `write` each, so that a line that was written survives `kill -9`.
 
-    At `max_size` bytes the file becomes `records.1.jsonl`. When the disk refuses, the record is counted in `lost`.
+class _Seal:
+    """How one call ends."""
+
+    __slots__ = ("_call", "_policy", "_sealed", "_texts")
+
+    def __init__(self, policy: WriteRecord, call: Call) -> None:
+        self._policy = policy
+        self._call = call
+        self._texts: Texts | None = None
+        self._sealed = False
+
+    def put(self, outcome: Outcome) -> None:
+        """It ends like this, as far as can be seen; a second call does nothing."""
+        if self._sealed:
+            return
+        self._sealed = True
+        self._texts = self._policy.texts_of(self._call)
+        record = self._call.record
+        record.outcome = _told(outcome, record)
+        self._policy.write(self._call, self._texts)
+
+    def fail(self, error: GatewayError) -> None:
+        """A reply that had begun ends with an error."""
+        if not self._sealed:
+            self._call.record.error = error.code or error.type
+            if isinstance(error, GuardBlocked):
+                self.put("guard_blocked")
+            else:
+                self.put("upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error")
+
+    async def close(self, outcome: Outcome) -> None:
+        """It has ended like this."""
+        record = self._call.record
+        if not self._sealed:
+            self.put(outcome)
+        elif _told(outcome, record) != record.outcome:
+            record.outcome = outcome
+            self._policy.amend(self._call, self._texts)
+
+
+def _told(outcome: Outcome, record: Record) -> Outcome:
+    """An answer that a guard has ended is complete for the client alone."""
+    return "guard_blocked" if outcome == "complete" and record.guard == "block" else outcome
+
+
+async def _watched_stream(items: AsyncIterator[bytes], seal: _Seal) -> AsyncIterator[bytes]:
+    try:
+        async for item in items:
+            if item == DONE_ITEM or item.startswith(_LAST):
+                seal.put("complete")
+            yield item
+    except GatewayError as error:
+        seal.fail(error)
+        raise
+    finally:
+        await _let_go(items)
+    seal.put("complete")
+
+
+async def _watched_whole(items: AsyncIterator[bytes], seal: _Seal) -> AsyncIterator[bytes]:
+    """The whole body is sent once these have ended."""
+    try:
+        async for item in items:
+            yield item
+    except GatewayError as error:
+        seal.fail(error)
+        raise
+    finally:
+        await _let_go(items)
+    seal.put("complete")
+
+
+async def _let_go(items: AsyncIterator[bytes]) -> None:
+    closing = getattr(items, "aclose", None)
+    if closing is not None:
+        await closing()
+
+
+class KeepTexts:
+    """Keeps excerpts of what a call says and is answered, as the client sends and sees them, for the record.
+
+    `bodies` is the most that may be kept of anyone's texts; a caller's own setting can only make it less. Vectors are
+    never kept.
     """
 
-    def __init__(self, folder: Path, max_size: int) -> None:
-        self._path = folder / "records.jsonl"
-        self._previous = folder / "records.1.jsonl"
-        self._max_size = max_size
-        self._encoder = msgspec.json.Encoder()
-        self._file = self._open()
-        self._size = os.fstat(self._file).st_size
-        self.lost = 0
+    def __init__(self, kept: Kept, bodies: Bodies) -> None:
+        self._kept = kept
+        self._bodies = bodies
 
-    def write(self, record: Record) -> None:
-        """Append one line."""
-        line = self._encoder.encode(record) + b"\n"
-        try:
-            if self._size + len(line) > self._max_size:
-                self._turn()
-            written = os.write(self._file, line)
-            if written < len(line):  # the disk is full: a torn line would swallow the next one
-                os.ftruncate(self._file, self._size)
-                self.lost += 1
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Pass the call on and take down what is said."""
+        bodies = self._bodies
+        own = call.caller.bodies
+        if own is not None and _STRICTNESS[own] > _STRICTNESS[bodies]:
+            bodies = own
+        if bodies == "off":
+            return await next(call)
+        texts = Texts(bodies, call.body[:_EXCERPT], len(call.body) > _EXCERPT)
+        self._kept.put(call.id, texts)
+        reply = await next(call)
+        return reply if call.endpoint is EMBEDDINGS else reply.through(lambda items: _heard(items, texts))
+
+
+async def _heard(items: AsyncIterator[bytes], texts: Texts) -> AsyncIterator[bytes]:
+    room = _EXCERPT
+    try:
+        async for item in items:
+            if room > 0:
+                texts.answer.append(item if len(item) <= room else item[:room])
+                texts.answer_cut = len(item) > room
+                room -= len(item)
             else:
-                self._size += written
-        except OSError:
-            self.lost += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def _turn(self) -> None:
-        self._path.replace(self._previous)
-        os.close(self._file)
-        self._file = self._open()
-        self._size = 0
+                texts.answer_cut = True
+            yield item
+    finally:
+        await _let_go(items)
 
 
 class RecentRecords:

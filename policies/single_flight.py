@@ -1,18 +1,19 @@
 """Identical calls at the same time make one upstream call."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
 from policies.fingerprint import fingerprint, is_shareable
 from policies.flight import Flight, Seat
-from proxy.call import Call, Outcome
+from proxy.call import Call, Outcome, Record
 from proxy.chain import Handler
 from proxy.errors import GatewayError, InternalError, UpstreamError
 from proxy.reply import Reply
 from proxy.values import Size, size
 
 GuardsDigest = Callable[[Call], bytes]
+Amend = Callable[[Call], None]
 
 
 class SingleFlightConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,11 +28,13 @@ class SingleFlight:
 
     The flight is its own task and outlives its starter as long as anyone waits. Only upstream errors are shared:
     with any other the flight passes to the next caller. Calls that a cache could not serve fly alone.
+    A starter that leaves is charged all the same: `amend` is told of its call once it is known for what.
     """
 
-    def __init__(self, config: SingleFlightConfig, guards: GuardsDigest) -> None:
+    def __init__(self, config: SingleFlightConfig, guards: GuardsDigest, amend: Amend | None = None) -> None:
         self._config = config
         self._guards = guards
+        self._amend = amend
         self._flights: dict[bytes, Flight] = {}
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
@@ -54,6 +57,7 @@ class SingleFlight:
                 if leads or isinstance(error, UpstreamError | InternalError):
                     raise error.with_traceback(None) from None  # shared: tracebacks would pile up on it
             except BaseException:
+                flight.starter_left = flight.starter_left or leads
                 flight.leave(seat)
                 raise
 
@@ -62,7 +66,11 @@ class SingleFlight:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
-        flight = Flight(call.record, self._config.buffer, land)
+        def closed() -> None:
+            if self._amend is not None and flight.starter_left and call.record.usage is not None:
+                self._amend(call)
+
+        flight = Flight(call.record, self._config.buffer, land, closed)
         self._flights[key] = flight
         flight.start(next_handler(call))
         return flight
@@ -75,12 +83,22 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
     if not leads:
         record.provider, record.upstream_model = flight.record.provider, flight.record.upstream_model
         record.fallbacks = flight.record.fallbacks
-    own = Reply(flight.items(seat), streaming=reply.streaming, status=reply.status, headers=reply.headers)
+    items = flight.items(seat) if leads else _counted(flight, seat, record)
+    own = Reply(items, streaming=reply.streaming, status=reply.status, headers=reply.headers)
 
-    async def leave(_outcome: Outcome) -> None:
+    async def leave(outcome: Outcome) -> None:
+        if leads and outcome == "client_disconnect" and record.usage is None:
+            flight.starter_left = True
         flight.leave(seat)
-        if not leads:
-            record.usage = flight.record.usage
+        if leads:
+            await flight.cleared()
 
     own.on_close(leave)
     return own
+
+
+async def _counted(flight: Flight, seat: Seat, record: Record) -> AsyncIterator[bytes]:
+    """A follower's items; its usage is known before the last one is handed over."""
+    async for item in flight.items(seat):
+        record.usage = flight.record.usage
+        yield item

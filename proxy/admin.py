@@ -1,6 +1,5 @@
-"""The operator's routes: for the admin key only, compared in constant time. Without such a key they are closed."""
+"""The operator's routes and their one guard: for the admin key, and for keys and tokens whose role is admin."""
 
-import hmac
 from typing import Any
 
 from litestar import get
@@ -10,47 +9,43 @@ from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cooldown import Cooldowns
 from policies.record import RecentRecords
+from proxy.audit import audit
 from proxy.call import Record
 from proxy.deployments import Route
 from proxy.edge import Edge
-from proxy.errors import Forbidden, Unauthenticated, UnknownCall
-from proxy.values import Secret
+from proxy.errors import Forbidden, UnknownCall
+from proxy.web import credentials_of, peer_of
 
 Json = dict[str, Any]
 
+_READING = ("GET", "HEAD")
 
-def admins_only(admin_key: Secret) -> Guard:
-    """A guard that lets the admin key pass, as a bearer token, in `x-api-key` or in `api-key`."""
-    expected = admin_key.reveal().encode()
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-        presented = presented_key(connection.headers)
-        if not expected:
+def admins_only(edge: Edge) -> Guard:
+    """The guard of every route that is the operator's. Whoever passes stands in `request.state.caller`.
+
+    It goes by the configuration of the moment. What changes something is written to the audit log, refusals too.
+    """
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        callers = edge.runtime.callers
+        peer, method = peer_of(connection), str(connection.scope.get("method", ""))
+        if not callers.is_open:
             raise Forbidden("No admin key is configured: set secrets.admin_key (LITELLM_MASTER_KEY).")
-        if presented is None:
-            raise Unauthenticated("An admin key is needed here.")
-        if not hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), expected):
-            raise Unauthenticated("Incorrect API key provided.", code="invalid_api_key")
+        caller = await callers.find(credentials_of(connection), peer)
+        if method not in _READING:
+            action = method if caller.is_admin else f"{method} refused"
+            audit(caller.id, action, connection.url.path, peer=peer)
+        if not caller.is_admin:
+            raise Forbidden("This needs the admin key, or a key or token whose role is admin.")
+        connection.state.caller = caller
 
     return guard
 
 
-def presented_key(headers: Any) -> str | None:
-    """The key that a request presents: `Authorization: Bearer` first, then `x-api-key`, then `api-key`."""
-    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return str(token.strip())
-    for name in ("x-api-key", "api-key"):
-        if headers.get(name, "").strip():
-            return str(headers[name].strip())
-    return None
-
-
-def admin_handlers(
-    edge: Edge, cooldowns: Cooldowns, recent: RecentRecords, admin_key: Secret
-) -> list[ControllerRouterHandler]:
+def admin_handlers(edge: Edge, cooldowns: Cooldowns, recent: RecentRecords) -> list[ControllerRouterHandler]:
     """`/admin/routes` and `/admin/requests/{id}`."""
-    guards = [admins_only(admin_key)]
+    guards = [admins_only(edge)]
 
     @get("/admin/routes", guards=guards, sync_to_thread=False)
     def routes() -> Json:

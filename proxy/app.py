@@ -4,37 +4,65 @@ import fcntl
 import importlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import IO, Protocol
 
 import msgspec
+from litestar.types import ControllerRouterHandler
 
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
+from adapters.limits_storage import LazyStorage
 from adapters.network import proxies_in, tls_context
-from adapters.transport import Transport
+from adapters.transport import Request, Transport, TransportError
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
+from policies.authenticate import Authenticate, AuthenticateConfig
+from policies.budget import EnforceBudgets
+from policies.caller_limits import CallerLimits
+from policies.client_limits import ClientLimits
 from policies.cooldown import CooldownConfig, Cooldowns
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
+from policies.parameters import Parameters, told
 from policies.read import ReadBody
-from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
+from policies.rename import Rename
+from policies.short_form import ShortForm
 from policies.single_flight import SingleFlight
-from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
+from proxy.accounting import bookkeeper, open_store
+from proxy.accounts import Accounts
+from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
 from proxy.call import Call
+from proxy.callers import Callers
 from proxy.chain import Handler, Policy, chain
-from proxy.config import Config
+from proxy.claims import LimitStore
+from proxy.config import Config, LimitsStore
 from proxy.cors import Cors
+from proxy.costs import Costs
+from proxy.deployments import Route
+from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
+from proxy.failures import Failures
 from proxy.models import ModelList
+from proxy.outbox import Outbox
+from proxy.paths import GENERATE
+from proxy.places import Capacity
+from proxy.prices import PriceBook
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.shipping import shipping
+from proxy.values import Secret
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
+
+_KEYS_TIME = 10.0
+_KEYS_SIZE = 512 * 1024
+"""Bounds on fetching an issuer's keys, in seconds and bytes."""
+_OK = 200
 
 
 class MakeTransport(Protocol):
@@ -45,6 +73,22 @@ class MakeTransport(Protocol):
         ...
 
 
+class Identifies(Service, Protocol):
+    """What `proxy.identity` offers, looked up by name only where authentication is configured."""
+
+    callers: Callers
+
+    def configure(
+        self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Callable[[str], Awaitable[bytes]]
+    ) -> None:
+        """Go by this configuration from now on. Raises OSError."""
+        ...
+
+    def handlers(self, edge: Edge) -> list[ControllerRouterHandler]:
+        """Its routes."""
+        ...
+
+
 class Keepers(msgspec.Struct, frozen=True):
     """What outlives a reload: one set an instance, made at start."""
 
@@ -52,9 +96,12 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
-    records: RecordFile | None = None
+    accounts: Accounts
+    limits: LimitStore
+    outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
+    identity: Identifies | None = None
     services: tuple[Service, ...] = ()
     """In the order in which they start; they end in the reverse."""
 
@@ -65,7 +112,8 @@ class Keepers(msgspec.Struct, frozen=True):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         lock = _only_instance(folder)
-        return msgspec.structs.replace(_keepers_of(config, RecordFile(folder, config.record.max_size)), lock=lock)
+        keepers = _keepers_of(config, Outbox(folder / "outbox", config.record.max_size))
+        return msgspec.structs.replace(_with_identity(keepers, config), lock=lock)
 
     async def start(self) -> None:
         """Start the services. Raises OSError."""
@@ -73,11 +121,9 @@ class Keepers(msgspec.Struct, frozen=True):
             await service.start()
 
     async def aclose(self) -> None:
-        """End the services, also those that never started, and close the files."""
+        """End the services, also those that never started, and let the state folder go."""
         for service in reversed(self.services):
             await service.aclose()
-        if self.records is not None:
-            self.records.close()
         if self.lock is not None:
             self.lock.close()
 
@@ -93,14 +139,32 @@ def _only_instance(folder: Path) -> IO[bytes]:
     return lock
 
 
-def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
+def _with_identity(keepers: Keepers, config: Config) -> Keepers:
+    """Add the database and what is known of it. Their libraries are heavy, so they are loaded only where needed."""
+    if not config.needs_identity:
+        return keepers
+    module = importlib.import_module("proxy.identity")
+    database = module.open_database(config)
+    identity = module.open_identity(config, database)
+    return msgspec.structs.replace(keepers, identity=identity, services=(*keepers.services, database, identity))
+
+
+def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     recent = RecentRecords()
+    store = open_store(config)
+    accounts = Accounts(store, lease=config.budgeting.lease, now=time.time)
+    limits, services = _limit_store(config.counting)
     return Keepers(
-        sinks=(recent,) if records is None else (records, recent),
+        sinks=(recent,),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
-        records=records,
+        accounts=accounts,
+        limits=limits,
+        outbox=outbox,
+        services=()
+        if outbox is None
+        else (*services, outbox, bookkeeper(config, store, outbox, accounts), *shipping(config, outbox)),
     )
 
 
@@ -115,17 +179,21 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
-    before, after = policies(config, keepers, router)
+    callers = _callers(config, keepers, transport)
+    before, after = policies(config, keepers, router, callers, price_book(config, planned))
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
-    handlers["models"] = chain([each for _, each in before], ModelList(router, int(time.time())))
+    handlers["models"] = chain([each for _, each in before + _counting(after)], ModelList(router, int(time.time())))
+    shortened = [*(each for _, each in before), ShortForm(), *(each for _, each in after)]
+    handlers[GENERATE.name] = chain(shortened, SendOnce(time.monotonic))
     runtime = Runtime(
         handlers=handlers,
         router=router,
         early_headers=timeouts(config.timeouts).early_headers,
-        max_in_flight=config.server.max_in_flight,
+        capacity=Capacity(config.server.max_in_flight, config.server.queue, config.server.queue_wait),
         cors=Cors(config.cors.origins) if config.cors is not None else None,
+        callers=callers,
         closes=[transport.aclose, fake.aclose],
     )
     return runtime, planned
@@ -134,7 +202,9 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
 def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
     """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
     planned, router = _offline(config, environment)
-    before, after = policies(config, _keepers_of(config, None), router)
+    before, after = policies(
+        config, _keepers_of(config, None), router, _admin_only(config), price_book(config, planned)
+    )
     return planned, [name for name, _ in before + after]
 
 
@@ -142,6 +212,16 @@ def explain_route(config: Config, environment: Mapping[str, str], model: str) ->
     """Where a call for this model would go, line by line. Raises UnknownModel."""
     _, router = _offline(config, environment)
     route = router.find(model)
+    return [*_way(config, route, router, model), *_limits(config, route)]
+
+
+def _limits(config: Config, route: Route) -> list[str]:
+    """The limits and bounds that a call on this route meets."""
+    lines = [each.told() for each in (config.limiting_clients, config.limiting_callers) if each is not None]
+    return lines if config.bounding is None else [*lines, told(config.bounding, route.parameters)]
+
+
+def _way(config: Config, route: Route, router: Router, model: str) -> list[str]:
     settings = route.failover or config.failing_over
     if settings is None:
         first = route.deployments[0] if route.deployments else None
@@ -169,27 +249,98 @@ def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
     return Router(make_routes(config, planned, providers))
 
 
-def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Named], list[Named]]:
+def policies(
+    config: Config, keepers: Keepers, router: Router, callers: Callers, prices: PriceBook
+) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     origins = config.cors.origins if config.cors is not None else ()
     server = config.server
+    kept = Kept()
+    record = WriteRecord(
+        keepers.sinks, time.time, log=keepers.outbox, kept=kept, before_seal=(Costs(prices.find).seal,)
+    )
     before: list[Named] = [
         # sees everything, refusals too
-        ("record", WriteRecord(keepers.sinks, time.time)),
-        # while there is no authentication: this machine only
-        ("local_only", LocalOnly((server.host, *server.hosts), origins)),
+        ("record", record),
     ]
+    if config.limiting_clients is not None:
+        # before anyone asks who it is, and before a body is read
+        before.append(("client_limits", ClientLimits(config.limiting_clients, keepers.limits)))
+    if config.needs_identity:
+        # before a body is read: who may not call costs next to nothing
+        before.append(("authenticate", Authenticate(callers)))
+    else:
+        # while there is no authentication: this machine only
+        before.append(("local_only", LocalOnly((server.host, *server.hosts), origins)))
     after: list[Named] = [
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.record.bodies != "off":
+        # as the client sends and sees it: outside of everything that changes or answers a call
+        after.append(("texts", KeepTexts(kept, config.record.bodies)))
+    if config.limiting_callers is not None:
+        # who calls and how much it asks for is known, nothing is spent yet
+        after.append(("caller_limits", CallerLimits(config.limiting_callers, keepers.limits)))
+    if config.bounding is not None:
+        # before guards and caches, which see what is sent
+        after.append(("parameters", Parameters(config.bounding)))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
+        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
+    if config.budget is not None or config.needs_identity:
+        # after everything that may answer for nothing, once for all attempts
+        budget = EnforceBudgets(config.budgeting, keepers.accounts, prices.find, router.find)
+        after.append(("budget", budget))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
+    if any(deployment.rename for route in config.routes.values() for deployment in route.deployments):
+        # inside of failover: each deployment has its own names
+        after.append(("rename", Rename()))
     return before, after
+
+
+def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
+    """Who is let in. Raises OSError when this instance began without what the configuration now asks for."""
+    if config.authenticate is None or not config.needs_identity:
+        return _admin_only(config)
+    identity = keepers.identity
+    if identity is None:
+        raise OSError("authenticate: this instance began without it; restart")
+
+    async def fetch(url: str) -> bytes:
+        try:
+            answer = await transport.send(
+                Request(
+                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
+                )
+            )
+        except TransportError as error:
+            raise OSError(str(error)) from error
+        if answer.status != _OK:
+            raise OSError(f"status {answer.status}")
+        return answer.body
+
+    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
+    return identity.callers
+
+
+def _admin_only(config: Config) -> Callers:
+    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
+
+
+def _counting(after: list[Named]) -> list[Named]:
+    """What the model list passes besides: it reads no body, and counts as a request."""
+    return [each for each in after if each[0] == "caller_limits"]
+
+
+def _limit_store(config: LimitsStore) -> tuple[LimitStore, tuple[Service, ...]]:
+    if config.url.startswith("memory:"):
+        return LazyStorage(), ()
+    make = importlib.import_module("adapters.limits_redis").RedisLimits  # its library loads only where it is used
+    store = make(config)
+    return store, (store,)
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | schema | guard | import | fake`."""
+"""The command line: `lockgate --help` lists the commands."""
 
 import argparse
 import asyncio
@@ -11,7 +11,10 @@ from pathlib import Path
 
 import uvloop
 
+from proxy.cli_identity import COMMANDS as IDENTITY
+from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
+from proxy.commands_records import records, show_mlflow
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
 from proxy.version import VERSION
@@ -58,6 +61,12 @@ def _run(options: argparse.Namespace) -> int:
         return check(load(), path)
     if options.command == "explain":
         return explain(load(), options.model)
+    if options.command in IDENTITY:
+        return run_identity(load(), options)
+    if options.command == "records":
+        return records(load(), follow=options.follow)
+    if options.command == "mlflow":
+        return show_mlflow(load(), options.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(load, path))
 
@@ -77,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", parents=[with_config], help="check the configuration and print the resolved chain")
     one = commands.add_parser("explain", parents=[with_config], help="say where a call for a model would go, and why")
     one.add_argument("model")
+    kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
+    kept.add_argument("--follow", action="store_true", help="wait for more")
+    add_identity_commands(commands, with_config)
+    shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
+    shown.add_argument("--port", type=int, default=5001)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

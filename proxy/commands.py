@@ -19,6 +19,7 @@ from proxy.config import Config
 from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
 from proxy.errors import UnknownModel
+from proxy.exposure import identity_notes
 from proxy.health import Health, State
 from proxy.import_litellm import convert
 from proxy.runtime import Runtime
@@ -41,7 +42,8 @@ async def serve(load: Load, path: Path | None) -> int:
         runtime, planned = build(config, keepers, os.environ)
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
-        admin = admin_handlers(edge, keepers.cooldowns, keepers.recent, config.secrets.admin_key)
+        admin = admin_handlers(edge, keepers.cooldowns, keepers.recent)
+        admin += keepers.identity.handlers(edge) if keepers.identity is not None else []
         server = Server(
             make_app(edge, health, admin),
             edge,
@@ -79,6 +81,7 @@ def check(config: Config, path: Path | None) -> int:
     say(["", "routes:", *(f"  {line}" for line in _routes(planned))])
     if planned.absent:
         say(["", "not there:", *(f"  {name}: {why}" for name, why in planned.absent.items())])
+    say(f"note: {note}" for note in identity_notes(config))
     return 0
 
 
@@ -132,10 +135,7 @@ def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
         ]
         return "ok" if all(standings) else "degraded"
 
-    def records() -> State:
-        return "degraded" if keepers.records is not None and keepers.records.lost else "ok"
-
-    return {"providers": providers, "records": records, **{each.name: each.state for each in keepers.services}}
+    return {"providers": providers, **{each.name: each.state for each in keepers.services}}
 
 
 class Reloader:

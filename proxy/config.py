@@ -7,9 +7,15 @@ from typing import Literal
 
 import msgspec
 
+from policies.authenticate import AuthenticateConfig
+from policies.budget import BudgetConfig
+from policies.caller_limits import CallerLimitsConfig
+from policies.client_limits import ClientLimitsConfig
 from policies.failover import FailoverConfig
+from policies.parameters import ParametersConfig
 from policies.single_flight import SingleFlightConfig
-from proxy.values import Duration, Secret, Size, duration, size
+from proxy.prices import PricesConfig
+from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
 _LOOPBACK = ("localhost", "::1")
 
@@ -19,6 +25,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `exposure` says who can reach it: `loopback` this machine only, `public` others, which demands authentication and
     real secrets. Absent, it follows from `host`.
+    Over `max_in_flight` calls, `queue` more wait in line for up to `queue_wait`.
     `hosts` are further names that clients may use for a gateway without authentication.
     """
 
@@ -29,6 +36,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     body_limit: Size = size("64MB")
     body_bytes_in_flight: Size = size("512MB")
     max_in_flight: int = 1000
+    queue: int = 100
+    queue_wait: Duration = duration("1s")
     state_dir: str = "./var"
     drain_delay: Duration = duration("5s")
     drain_timeout: Duration = duration("600s")
@@ -96,11 +105,12 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A provider and the name of the model there."""
+    """A provider and the name of the model there; `rename` says what that model calls otherwise."""
 
     provider: str
     model: str
     weight: float = 1.0
+    rename: dict[str, str] = {}
 
 
 class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +123,7 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     content_policy_fallbacks: tuple[str, ...] = ()
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
+    parameters: ParametersConfig | None = None
 
     @property
     def leads_on(self) -> bool:
@@ -134,19 +145,65 @@ class Transport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ca_file: str | None = None
 
 
-class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The record of calls: one line of JSON a call in `records.jsonl` under the state folder.
+class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A collector that takes traces by OTLP over HTTP. `url` is the whole address, `/v1/traces` included."""
 
-    At `max_size` the file is set aside as `records.1.jsonl`, replacing the last one.
+    url: str
+    headers: dict[str, Secret] = {}
+
+
+class LimitsStore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where limits are counted: `memory://` by each instance for itself, `redis://` or `valkey://` (`rediss://`,
+    `valkeys://` with TLS) by all together.
+
+    No call waits longer than `timeout` for a shared one. While it is away calls pass uncounted (`open`) or get 503
+    (`closed`).
     """
 
-    max_size: Size = size("64MB")
+    url: str = "memory://"
+    on_failure: Literal["open", "closed"] = "open"
+    timeout: Duration = duration("50ms")
+
+    def problems(self) -> list[str]:
+        """What cannot be meant. The URL is not repeated: it may hold a password."""
+        scheme = self.url.partition("://")[0]
+        known = ("memory", "redis", "rediss", "valkey", "valkeys")
+        return (
+            [] if scheme in known and "://" in self.url else [f"url: must begin with one of {', '.join(known)} and ://"]
+        )
+
+
+class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them.
+
+    `bodies` says how much of what is said in a call is kept with it: excerpts as they are, redacted before anyone sees
+    them, or nothing. With `mlflow` records are shipped there, as traces and every `interval` as figures; empty is the
+    local store in the state folder. `traces` is how many calls get a trace.
+    """
+
+    mlflow: str | None = None
+    experiment: str = "lockgate"
+    bodies: Literal["full", "redacted", "off"] = "off"
+    traces: Sampling = msgspec.field(default_factory=Sampling)
+    interval: Duration = duration("30s")
+    otlp: OtlpConfig | None = None
+    max_size: Size = size("1GB")
+
+
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is kept of what calls cost: single calls for `keep` (0s: for ever); their sums by day always."""
+
+    keep: Duration = duration("90d")
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys of the gateway itself."""
+    """Keys of the gateway itself.
+
+    `admin_key` opens every route. `signing` signs the tokens of those who log in; where it is empty one is made and kept.
+    """
 
     admin_key: Secret = msgspec.field(default_factory=Secret)
+    signing: Secret = msgspec.field(default_factory=Secret)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,10 +215,59 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
+    authenticate: AuthenticateConfig | None = None
+    client_limits: ClientLimitsConfig | None = None
+    caller_limits: CallerLimitsConfig | None = None
+    limits_store: str | LimitsStore = "memory://"
+    parameters: ParametersConfig | None = None
     single_flight: SingleFlightConfig | None = None
     failover: FailoverConfig | None = None
+    budget: BudgetConfig | None = None
+    prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
+    ledger: LedgerConfig = msgspec.field(default_factory=LedgerConfig)
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    database: Secret = msgspec.field(default_factory=Secret)
+    """The URL of what must last; empty: a file in the state folder."""
+
+    @property
+    def database_url(self) -> str:
+        """Where keys, users, budgets and the ledger are kept."""
+        return self.database.reveal() or f"sqlite:///{self.server.state_dir}/lockgate.db"
+
+    @property
+    def budgeting(self) -> BudgetConfig:
+        """`budget`, or its defaults: where callers have to say who they are some may have one."""
+        return self.budget if self.budget is not None else BudgetConfig()
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.authenticate is not None and self.authenticate.is_on
+
+    @property
+    def counting(self) -> LimitsStore:
+        """`limits_store`, which may be written as its URL alone."""
+        store = self.limits_store
+        return LimitsStore(url=store) if isinstance(store, str) else store
+
+    @property
+    def bounding(self) -> ParametersConfig | None:
+        """`parameters`, empty where only a route or a caller has bounds."""
+        if self.parameters is not None:
+            return self.parameters
+        elsewhere = self.needs_identity or any(route.parameters is not None for route in self.routes.values())
+        return ParametersConfig() if elsewhere else None
+
+    @property
+    def limiting_clients(self) -> ClientLimitsConfig | None:
+        """`client_limits`, or its defaults where strangers can come by: who guesses keys is slowed."""
+        return ClientLimitsConfig() if self.client_limits is None and self.needs_identity else self.client_limits
+
+    @property
+    def limiting_callers(self) -> CallerLimitsConfig | None:
+        """`caller_limits`, empty where only a key or a token has limits."""
+        return CallerLimitsConfig() if self.caller_limits is None and self.needs_identity else self.caller_limits
 
     @property
     def failing_over(self) -> FailoverConfig | None:

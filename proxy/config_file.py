@@ -6,14 +6,17 @@ import typing
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import yaml
 
-from proxy.config import Config
+from policies.rename import RENAMES
+from proxy.config import Config, RecordConfig
+from proxy.exposure import identity_problems
 from proxy.values import decode_value, value_schema
 
+_BOOLEAN = "tag:yaml.org,2002:bool"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -62,11 +65,10 @@ def cross_check(config: Config) -> list[str]:
     problems = []
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
-    if config.server.is_public:
-        problems.append(
-            "server.exposure: others than this machine could reach a gateway without authentication; listen on "
-            "127.0.0.1, or set exposure: loopback where something else keeps them out, such as a container's port mapping"
-        )
+    problems += identity_problems(config)
+    problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
+    problems += _check_record(config.record)
+    problems += _limit_problems(config)
     for name, route in config.routes.items():
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
@@ -84,6 +86,43 @@ def cross_check(config: Config) -> list[str]:
     return problems
 
 
+def _check_record(record: RecordConfig) -> list[str]:
+    problems = []
+    where = record.mlflow
+    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
+        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
+    if record.interval <= 0:
+        problems.append("record.interval: must be over 0")
+    return problems
+
+
+class _Part(Protocol):
+    def problems(self) -> list[str]: ...
+
+
+def _limit_problems(config: Config) -> list[str]:
+    """What the keys of limits and bounds say that cannot be meant."""
+    parts: dict[str, _Part | None] = {
+        "client_limits": config.client_limits,
+        "caller_limits": config.caller_limits,
+        "parameters": config.parameters,
+        "limits_store": config.counting,
+    }
+    parts |= {f"routes.{name}.parameters": route.parameters for name, route in config.routes.items()}
+    problems = [f"{key}.{problem}" for key, part in parts.items() if part is not None for problem in part.problems()]
+    for name, route in config.routes.items():
+        for index, deployment in enumerate(route.deployments):
+            problems += [
+                f"routes.{name}.deployments[{index}].rename: {old!r} cannot become {new!r}"
+                for old, new in deployment.rename.items()
+                if (old, new) not in RENAMES
+            ]
+    server = config.server
+    if server.max_in_flight < 1 or server.queue < 0:
+        problems.append("server: max_in_flight must be at least 1, and queue at least 0")
+    return problems
+
+
 def schema() -> dict[str, Any]:
     """The JSON schema of the file, for editors."""
     described = msgspec.json.schema(Config, schema_hook=value_schema)
@@ -91,7 +130,12 @@ def schema() -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses repeated keys, of which YAML would silently keep the last."""
+    """Refuses repeated keys, of which YAML would silently keep the last; takes `off` and `no` for the words they are."""
+
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]  # PyYAML copies it from class to class
+        first: [(tag, regex) for tag, regex in resolvers if tag != _BOOLEAN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -100,6 +144,9 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: str, problems: list[str]) -> Any:

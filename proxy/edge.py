@@ -21,6 +21,7 @@ from proxy.errors import (
 )
 from proxy.ids import new_id
 from proxy.paths import Target
+from proxy.places import Places
 from proxy.reply import Reply
 from proxy.runtime import Runtime
 from proxy.sse import DONE_ITEM, frame
@@ -57,6 +58,7 @@ class Edge:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.clients: set[Client] = set()
+        self._places = Places()
 
     async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
@@ -74,6 +76,7 @@ class Edge:
             await self._handle(call, target, scope, client, runtime)
         finally:
             client.finish()
+            self._places.leave(client)
             self.clients.discard(client)
             runtime.calls -= 1
 
@@ -92,8 +95,8 @@ class Edge:
                     f"Not allowed to {method} on this path. Try {' or '.join(target.methods)}.",
                     headers={"allow": ", ".join(target.methods)},
                 )
-            if len(self.clients) > runtime.max_in_flight:
-                raise Overloaded("The gateway is handling as many calls as it takes.")  # noqa: TRY301 - as above
+            if not self._places.take(client, runtime.capacity):
+                await self._wait_for_place(client, call.record, runtime)
             client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
             client.hold()
@@ -109,6 +112,15 @@ class Edge:
         except Exception:  # the last resort: whatever we did wrong, the client gets an answer in shape
             logger.exception("call %s failed", call.id)
             await _fail(InternalError(), reply, call, client)
+
+    async def _wait_for_place(self, client: Client, record: Record, runtime: Runtime) -> None:
+        began = time.monotonic()
+        client.line_up()
+        try:
+            await self._places.queue(client, runtime.capacity)
+        finally:
+            client.called_up()
+            record.queued = time.monotonic() - began
 
 
 def _call(scope: HTTPScope, target: Target, client: Client) -> Call:

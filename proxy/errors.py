@@ -2,7 +2,8 @@
 
 GatewayError
 ├── BadRequest 400 · ParameterOutOfBounds 400 · GuardBlocked 400
-├── Unauthenticated 401 · Forbidden 403 · UnknownModel 404 · UnknownPath 404 · UnknownCall 404 · WrongMethod 405
+├── Unauthenticated 401 · Forbidden 403 · UnknownModel 404 · UnknownPath 404 · UnknownCall 404 · UnknownEntry 404
+├── WrongMethod 405 · AlreadyThere 409
 ├── BodyTimeout 408 · BodyTooLarge 413 · UnsupportedMedia 415
 ├── RateLimited 429 · BudgetExceeded 429
 ├── InternalError 500 · Overloaded 503 · NoDeployment 503 · NotCached 504
@@ -134,6 +135,22 @@ class UnknownCall(GatewayError):
     status = 404
     type = "invalid_request_error"
     default_code = "not_found"
+
+
+class UnknownEntry(GatewayError):
+    """No virtual key, owner or user of this name."""
+
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
+
+
+class AlreadyThere(GatewayError):
+    """Something of this name is there already."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "already_exists"
 
 
 class WrongMethod(GatewayError):

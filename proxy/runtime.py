@@ -3,9 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from proxy.callers import Callers
 from proxy.chain import Handler
 from proxy.cors import Cors
 from proxy.health import State
+from proxy.places import Capacity
 from proxy.router import Router
 
 Close = Callable[[], Awaitable[None]]
@@ -39,15 +41,18 @@ class Runtime:
         handlers: Mapping[str, Handler],
         router: Router,
         early_headers: float,
-        max_in_flight: int,
+        capacity: Capacity,
         cors: Cors | None,
+        callers: Callers,
         closes: Sequence[Close],
     ) -> None:
         self.handlers = handlers
         self.router = router
         self.early_headers = early_headers
-        self.max_in_flight = max_in_flight
+        self.capacity = capacity
         self.cors = cors
+        self.callers = callers
+        """Who the operator's routes let in."""
         self.calls = 0
         """Calls in flight on this runtime."""
         self._closes = tuple(closes)

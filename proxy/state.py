@@ -1,24 +1,23 @@
 """The database: keys, users, budgets and the ledger. A SQLite file by default, PostgreSQL by URL, one schema."""
 
 import asyncio
-import contextlib
 import logging
-import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from proxy.health import State
+from proxy.schema_steps import DatabaseAwayError, Migration, migrations, refuse_newer
+from proxy.sql import make_file
+
+__all__ = ["Database", "DatabaseAwayError", "Migration", "migrate", "migrations", "parse_url", "shown"]
 
 logger = logging.getLogger("lockgate")
 
@@ -34,21 +33,6 @@ _MIGRATION_LOCK = 0x10C6A7E
 _CONNECT = 5.0
 _STATEMENT = 5.0
 """Seconds that a connection and a statement may take before the database counts as away."""
-
-_TRIES = 50
-_PAUSE = 0.1
-
-
-class DatabaseAwayError(Exception):
-    """The database does not answer; what it would have said is not known."""
-
-
-class Migration(msgspec.Struct, frozen=True):
-    """One step of the schema: statements that both engines understand, applied once, in order, whole or not at all."""
-
-    version: int
-    name: str
-    statements: tuple[str, ...]
 
 
 class Database:
@@ -144,7 +128,8 @@ def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         arguments: dict[str, Any] = {"timeout": _CONNECT, "command_timeout": _STATEMENT}
         return create_async_engine(url, pool_pre_ping=True, pool_timeout=_CONNECT, connect_args=arguments)
-    _make_file(url)
+    if url.database and url.database != ":memory:":
+        make_file(Path(url.database))
     engine = create_async_engine(url, connect_args={"timeout": _STATEMENT})
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -163,33 +148,6 @@ def _engine(url: URL) -> AsyncEngine:
     return engine
 
 
-def _make_file(url: URL) -> None:
-    """A file for its owner only, with a write-ahead log: a mode the file keeps. Raises OSError."""
-    if not url.database or url.database == ":memory:":
-        return
-    path = Path(url.database)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    for _ in range(_TRIES):
-        with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        time.sleep(_PAUSE)  # another instance is switching it, which SQLite does not wait for
-    raise OSError(f"{path} is locked by another program")
-
-
-def migrations() -> list[Migration]:
-    """The steps that this version brings: `migrations/NNNN-name.sql`, a statement ends with `;` at a line's end."""
-    found = []
-    for file in (files("proxy") / "migrations").iterdir():
-        number, _, name = file.name.removesuffix(".sql").partition("-")
-        if file.name.endswith(".sql"):
-            lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("--")]
-            statements = tuple(each.strip() for each in "\n".join(lines).split(";\n") if each.strip(" \n;"))
-            found.append(Migration(int(number), name, statements))
-    return sorted(found, key=lambda step: step.version)
-
-
 async def migrate(engine: AsyncEngine, steps: list[Migration]) -> None:
     """Apply the steps that are missing, one instance at a time. Raises OSError when the schema is newer than ours."""
     async with engine.begin() as connection:
@@ -199,9 +157,7 @@ async def migrate(engine: AsyncEngine, steps: list[Migration]) -> None:
             text("CREATE TABLE IF NOT EXISTS schema_steps (version INTEGER PRIMARY KEY, name TEXT NOT NULL)")
         )
         done = set((await connection.execute(text("SELECT version FROM schema_steps"))).scalars())
-        unknown = done - {step.version for step in steps}
-        if unknown:
-            raise OSError(f"its schema has step {max(unknown)}, which this version does not know: use a newer Lockgate")
+        refuse_newer(done, steps)
         for step in steps:
             if step.version not in done:
                 for statement in step.statements:

@@ -1,7 +1,7 @@
 """The kinds of value that configuration is written in: durations, sizes, rates, secrets."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,11 +38,20 @@ class Size(int):
         return cls(float(match[1]) * _BYTES[match[2]])
 
 
-class Rate(NamedTuple):
-    """So many in so many seconds, written `60/minute`."""
+class Rate(tuple[int, int]):
+    """So many in so many seconds, written `60/minute`. A NamedTuple would be read from a list only."""
 
-    amount: int
-    seconds: int
+    __slots__ = ()
+
+    @property
+    def amount(self) -> int:
+        """How many."""
+        return self[0]
+
+    @property
+    def seconds(self) -> int:
+        """In how many seconds."""
+        return self[1]
 
     @classmethod
     def parse(cls, value: object) -> "Rate":
@@ -50,7 +59,27 @@ class Rate(NamedTuple):
         match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
         if match is None or not int(match[1]):
             raise ValueError(f"expected a rate such as 60/minute, got {value!r}")
-        return cls(int(match[1]), _WINDOWS[match[2]])
+        return cls((int(match[1]), _WINDOWS[match[2]]))
+
+
+class Sampling:
+    """How many of many: a share from 0 to 1, written as a number, or so many a second, written `100/second`."""
+
+    __slots__ = ("per_second", "share")
+
+    def __init__(self, share: float = 1.0, per_second: int | None = None) -> None:
+        self.share = share
+        self.per_second = per_second
+
+    @classmethod
+    def parse(cls, value: object) -> "Sampling":
+        """Raises ValueError."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+            return cls(float(value))
+        match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None or match[2] != "second" or not int(match[1]):
+            raise ValueError(f"expected a share from 0 to 1 or a rate such as 100/second, got {value!r}")
+        return cls(per_second=int(match[1]))
 
 
 class Secret(str):
@@ -89,6 +118,11 @@ def size(text: str) -> Size:
     return msgspec.field(default_factory=lambda: Size.parse(text))
 
 
+def rate(text: str) -> Rate:
+    """The default of a configuration key, written as in the file."""
+    return msgspec.field(default_factory=lambda: Rate.parse(text))
+
+
 def spell(seconds: float) -> str:
     """A duration as OpenAI's headers write it: `20ms`, `1.5s`, `6m0s`, `1h0m0s`."""
     if seconds < 1:
@@ -100,7 +134,7 @@ def spell(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
-VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Secret)
+VALUES: tuple[type[Any], ...] = (Duration, Size, Rate, Sampling, Secret)
 
 
 def decode_value(kind: type[Any], value: Any) -> Any:
@@ -120,6 +154,8 @@ def value_schema(kind: type[Any]) -> dict[str, Any]:
         return {"type": ["string", "integer"], "examples": ["64MB"]}
     if kind is Rate:
         return {"type": "string", "examples": ["60/minute"]}
+    if kind is Sampling:
+        return {"type": ["number", "string"], "examples": [0.1, "100/second"]}
     if kind is Secret:
         return {"type": "string", "writeOnly": True}
     raise NotImplementedError(kind)

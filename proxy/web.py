@@ -1,10 +1,12 @@
 """The Litestar application: the edge as a raw handler, and plain handlers for everything that is not hot."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
 from litestar import Litestar, Request, Response, get
+from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
@@ -16,7 +18,12 @@ from proxy.ids import new_id
 from proxy.paths import find_target, unknown_path
 from proxy.version import VERSION
 
+logger = logging.getLogger("lockgate")
+
 _SERVER_ERROR = 500
+_CREDENTIALS = ("authorization", "x-api-key", "api-key")
+
+Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
@@ -41,6 +48,17 @@ def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHand
             await edge(target, cast("HTTPScope", scope), receive, send)
 
     return app
+
+
+def credentials_of(connection: Connection) -> dict[str, str]:
+    """The headers that say who a request is from, as the edge has them: lower case, repeated ones joined."""
+    found = {name: connection.headers.getall(name, []) for name in _CREDENTIALS}
+    return {name: ", ".join(values) for name, values in found.items() if values}
+
+
+def peer_of(connection: Connection) -> str:
+    """The client's address."""
+    return connection.client.host if connection.client is not None else ""
 
 
 def _health_handlers(health: Health) -> list[ControllerRouterHandler]:
@@ -81,7 +99,7 @@ def _render_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 
 def _render_other(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    request.logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _render(request, InternalError())
 
 

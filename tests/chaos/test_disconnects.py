@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-import msgspec
 import openai
 import psutil
 import pytest
 import pytest_asyncio
 from support.http import CHAT, Connection, chat, head
 from support.live import Gateway, gateway, upstream
+from support.records import records_in
 
 from adapters.fake_server import FakeServer
 
@@ -58,9 +58,7 @@ async def until(condition: Callable[[], bool], seconds: float) -> bool:
 async def last_record(gate: Gateway) -> dict[str, object]:
     """The last record written."""
     await asyncio.sleep(0.05)
-    lines = await asyncio.to_thread((gate.state / "records.jsonl").read_bytes)
-    found: dict[str, object] = msgspec.json.decode(lines.splitlines()[-1])
-    return found
+    return (await asyncio.to_thread(records_in, gate.state))[-1]
 
 
 PHASES = {
@@ -210,5 +208,6 @@ async def test_the_first_event_arrives_before_the_second_is_sent(live: tuple[Gat
 async def test_the_state_folder_is_this_users_own(live: tuple[Gateway, FakeServer]) -> None:
     """0700 the folder, 0600 its files."""
     folder = await asyncio.to_thread(live[0].state.stat)
-    records = await asyncio.to_thread((live[0].state / "records.jsonl").stat)
-    assert (folder.st_mode & 0o777, records.st_mode & 0o777) == (0o700, 0o600)
+    records = await asyncio.to_thread(lambda: [path.stat() for path in (live[0].state / "outbox").iterdir()])
+    assert folder.st_mode & 0o777 == 0o700
+    assert {each.st_mode & 0o777 for each in records} == {0o600}

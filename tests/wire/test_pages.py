@@ -37,7 +37,7 @@ async def test_the_document_describes_the_openai_routes(live: Gateway) -> None:
         paths = (await wire.request("GET", "/openapi.json")).json["paths"]
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses"):
         assert "post" in paths[path]
-    assert {"/v1/models", "/v1/models/{model}", "/health/ready"} <= set(paths)
+    assert {"/llm/generate", "/v1/models", "/v1/models/{model}", "/health/ready"} <= set(paths)
 
 
 async def test_a_call_that_is_not_remembered_is_a_404(live: Gateway) -> None:
@@ -63,13 +63,13 @@ async def test_health_answers_under_both_names(live: Gateway, path: str) -> None
         ({"authorization": "bearer  sk-admin"}, 200),
         ({"x_api_key": "sk-admin"}, 200),
         ({"api_key": "sk-admin"}, 200),
-        ({"authorization": "Bearer nope", "x_api_key": "sk-admin"}, 401),
+        ({"authorization": "Bearer nope", "x_api_key": "sk-admin"}, 400),
     ],
 )
 async def test_the_operators_routes_open_to_the_admin_key_only(
     live: Gateway, headers: dict[str, str], status: int
 ) -> None:
-    """In any of the three headers; the bearer token counts first."""
+    """In any of the three headers; two that differ are refused."""
     async with Connection(live.url) as wire:
         answer = await wire.request("GET", "/admin/routes", b"", **headers)
     assert answer.status == status

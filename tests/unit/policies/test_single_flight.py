@@ -5,7 +5,7 @@ import pytest
 from support.calls import make_call, text_of
 
 from policies.single_flight import SingleFlight, SingleFlightConfig
-from proxy.call import Call, Caller
+from proxy.call import Call, Caller, Usage
 from proxy.endpoints import EMBEDDINGS
 from proxy.errors import BudgetExceeded, UpstreamInterrupted, UpstreamUnavailable
 from proxy.reply import Reply
@@ -263,3 +263,62 @@ async def test_embeddings_are_shared_too() -> None:
     tasks = [asyncio.create_task(shared(make_call(endpoint=EMBEDDINGS, input="text"), upstream)) for _ in range(3)]
     await asyncio.gather(*tasks)
     assert upstream.calls == 1
+
+
+class Counting(Upstream):
+    """Sets the usage on the record of whoever began, before the last item, as a provider does."""
+
+    async def __call__(self, call: Call) -> Reply:
+        self._record = call.record
+        return await super().__call__(call)
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        for item in self._items[:-1]:
+            await self.more.wait()
+            yield item
+        await self.more.wait()
+        self._record.usage = Usage(7, 8)
+        yield self._items[-1]
+
+
+async def test_a_follower_knows_the_usage_before_its_last_item() -> None:
+    """Its record is sealed then."""
+    shared, upstream = policy(), Counting(b"1", b"2", streaming=True)
+    upstream.go.set()
+    upstream.more.clear()
+    calls = [make_call(stream=True), make_call(stream=True)]
+    replies = [await shared(call, upstream) for call in calls]
+    upstream.more.set()
+
+    async def take(call: Call, reply: Reply) -> Usage | None:
+        await anext(reply.items)
+        assert call.record.usage is None
+        assert await anext(reply.items) == b"2"
+        return call.record.usage
+
+    assert await asyncio.gather(*map(take, calls, replies)) == [Usage(7, 8)] * 2
+
+
+async def test_a_starter_that_left_is_amended_once_its_usage_is_known() -> None:
+    """Followers go on at its expense; one that leaves a call of its own and used nothing is not."""
+    amended: list[Call] = []
+    shared = SingleFlight(SingleFlightConfig(), lambda _call: b"", amended.append)
+    upstream = Counting(b"1", b"2", streaming=True)
+    upstream.go.set()
+    upstream.more.clear()
+    starter = make_call(stream=True)
+    leaving, staying = await shared(starter, upstream), await shared(make_call(stream=True), upstream)
+    await leaving.aclose("client_disconnect")
+    assert amended == []
+    upstream.more.set()
+    await text_of(staying)
+    await settle()
+    assert amended == [starter]
+    assert starter.record.usage == Usage(7, 8)
+
+    alone = Upstream(b"1", b"2", streaming=True)
+    alone.go.set()
+    await (await shared(make_call(stream=True), alone)).aclose("client_disconnect")
+    await settle()
+    assert alone.closed
+    assert amended == [starter]

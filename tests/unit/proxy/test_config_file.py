@@ -112,3 +112,35 @@ def test_a_route_that_names_more_than_one_place_is_not_told_so_in_vain(route: st
     """Failover then works by its defaults, without a key of its own."""
     text = f"providers: {{p: {{kind: fake}}}}\nroutes:\n  r: {route}\n  other: {{deployments: [{{provider: p, model: m}}]}}\n"
     assert (parse_config(text, {}).failing_over is not None) is fails_over
+
+
+@pytest.mark.parametrize("word", ["off", "no", "on", "yes"])
+def test_a_word_stays_a_word(word: str) -> None:
+    """YAML 1.1 makes truth values of them, so that `bodies: off` could not be said; `true` and `false` are enough."""
+    with pytest.raises(ConfigError, match="got `str`"):
+        parse_config(f"providers: {{p: {{kind: fake, stand_in: {word}}}}}\nroutes: {{}}", {})
+
+
+@pytest.mark.parametrize(
+    ("written", "share", "rate"), [("0.25", 0.25, None), ("1", 1.0, None), ("0", 0.0, None), ("50/second", 1.0, 50)]
+)
+def test_traces_are_a_share_or_a_rate(written: str, share: float, rate: int | None) -> None:
+    """As a number or as so many a second."""
+    traces = parse_config(f"{SMALL}record: {{traces: {written}}}", {}).record.traces
+    assert (traces.share, traces.per_second) == (share, rate)
+
+
+@pytest.mark.parametrize("written", ["2", "-1", "true", "often", "5/minute", "0/second"])
+def test_what_is_neither_is_refused(written: str) -> None:
+    """With the path of the key."""
+    with pytest.raises(ConfigError, match=r"record\.traces"):
+        parse_config(f"{SMALL}record: {{traces: {written}}}", {})
+
+
+def test_records_go_to_places_that_there_are() -> None:
+    """A server, a database, or the store of its own."""
+    for good in ("", "http://mlflow:5000", "https://mlflow.example", "sqlite:////tmp/m.db"):
+        assert parse_config(f"{SMALL}record: {{mlflow: '{good}'}}", {}).record.mlflow == good
+    for bad in ("mlruns", "postgresql://x"):
+        with pytest.raises(ConfigError, match="record"):
+            parse_config(f"{SMALL}record: {{mlflow: '{bad}'}}", {})

@@ -1,0 +1,54 @@
+"""Nobody calls who does not say who they are: virtual keys, tokens issued here, tokens of other issuers."""
+
+from collections.abc import Mapping
+from typing import Annotated, Protocol
+
+import msgspec
+
+from proxy.authority import IssuerConfig, LoginConfig
+from proxy.call import Call, Caller
+from proxy.chain import Handler
+from proxy.reply import Reply
+from proxy.values import Duration, duration
+
+
+class AuthenticateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who is let in: `keys` virtual keys, `login` users who log in here, `issuers` tokens from elsewhere.
+
+    `watch` is how often an instance looks for what others changed. With the database away, what is in memory serves
+    for `grace`. `failures` bad keys a minute are borne from one address.
+    """
+
+    keys: bool = True
+    login: LoginConfig | None = None
+    issuers: tuple[IssuerConfig, ...] = ()
+    watch: Duration = duration("2s")
+    grace: Duration = duration("15m")
+    failures: Annotated[int, msgspec.Meta(ge=1)] = 30
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it lets anybody in; with everything off it is as if it were not there."""
+        return self.keys or self.login is not None or bool(self.issuers)
+
+
+class FindsCallers(Protocol):
+    """Who a request belongs to, by its headers."""
+
+    async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
+        """Raises Unauthenticated, BadRequest, RateLimited, Overloaded."""
+        ...
+
+
+class Authenticate:
+    """Refuses a call before its body is read, or passes it on with its caller."""
+
+    def __init__(self, callers: FindsCallers) -> None:
+        self._callers = callers
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Raises Unauthenticated, BadRequest, RateLimited, Overloaded."""
+        caller = await self._callers.find(call.headers, call.peer)
+        record = call.record
+        record.caller, record.owner, record.tags = caller.id, caller.owner, caller.tags
+        return await next(call.replace(caller=caller))

@@ -1,0 +1,13 @@
+"""One line for everything an administrator does, on the logger `lockgate.audit`: who, what, to what, from where."""
+
+import logging
+
+import msgspec
+
+logger = logging.getLogger("lockgate.audit")
+
+
+def audit(actor: str, action: str, subject: str, *, peer: str = "", members: tuple[str, ...] = ()) -> None:
+    """`members` names what was changed; values and secrets are never written."""
+    line = {"actor": actor, "action": action, "subject": subject, "peer": peer, "members": members}
+    logger.info(msgspec.json.encode({key: value for key, value in line.items() if value}).decode())

@@ -1,0 +1,98 @@
+"""Who a request belongs to: the one place that decides, for calls and for the operator's routes alike."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Protocol
+
+from proxy.call import Caller
+from proxy.credentials import bad_key, presented
+from proxy.errors import RateLimited, Unauthenticated, retry_headers
+from proxy.failures import Failures
+from proxy.values import Secret
+
+_VIRTUAL_KEY = "sk-lg-"
+_TOKEN = "ey"  # noqa: S105 - how the JSON object of every token begins in base64url
+_ADMIN = Caller(id="admin", kind="admin", is_admin=True, partition="admin")
+
+
+class FindsKeys(Protocol):
+    """Callers by the SHA-256 of their virtual keys."""
+
+    def recall(self, digest: bytes) -> Caller | None:
+        """At once, from memory; None says nothing."""
+        ...
+
+    async def find(self, digest: bytes) -> Caller:
+        """Raises Unauthenticated, Overloaded."""
+        ...
+
+
+class FindsTokens(Protocol):
+    """Callers by their tokens."""
+
+    def recall(self, digest: bytes) -> Caller | None:
+        """At once, from memory; None says nothing."""
+        ...
+
+    async def caller(self, text: str, digest: bytes) -> Caller:
+        """Raises Unauthenticated, Overloaded."""
+        ...
+
+
+class Callers:
+    """Virtual keys, tokens and the admin key, told apart by how they begin; never by trying one after the other.
+
+    An address that fails too often is refused for the rest of its minute, also with the right admin key or a good key
+    that is not in use: else guessing would go on. Keys and tokens in use pass all the same.
+    """
+
+    def __init__(
+        self, admin_key: Secret, failures: Failures, keys: FindsKeys | None = None, tokens: FindsTokens | None = None
+    ) -> None:
+        self._admin = _digest(admin_key.reveal()) if admin_key else None
+        self._failures = failures
+        self._keys = keys
+        self._tokens = tokens
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything could be presented that lets anybody in."""
+        return self._admin is not None or self._keys is not None or self._tokens is not None
+
+    async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
+        """The caller of a request; `headers` in lower case, repeated ones joined, `peer` the client's address.
+
+        Raises Unauthenticated, BadRequest (different keys presented), RateLimited, Overloaded.
+        """
+        text = presented(headers)
+        digest = hashlib.sha256(text.encode()).digest()
+        source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
+        caller = source.recall(digest) if source is not None else None
+        return caller if caller is not None else await self._find(text, digest, peer)
+
+    async def _find(self, text: str, digest: bytes, peer: str) -> Caller:
+        wait = self._failures.wait(peer)
+        if wait:
+            raise RateLimited(
+                "Too many bad keys from this address: try again later.", unit="requests", headers=retry_headers(wait)
+            )
+        try:
+            return await self._look(text, digest)
+        except Unauthenticated as error:
+            if error.code != "token_expired":
+                self._failures.count(peer)
+            raise
+
+    async def _look(self, text: str, digest: bytes) -> Caller:
+        if self._admin is not None and hmac.compare_digest(digest, self._admin):
+            return _ADMIN
+        if text.startswith(_VIRTUAL_KEY) and self._keys is not None:
+            return await self._keys.find(digest)
+        if text.startswith(_TOKEN) and self._tokens is not None:
+            return await self._tokens.caller(text, digest)
+        raise bad_key()
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
