@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from proxy.call import Call, Outcome, Record
@@ -253,6 +253,10 @@ class RecentRecords:
         self._records[record.id] = record
         if len(self._records) > self._keep:
             self._records.popitem(last=False)
+
+    def latest(self) -> Iterator[Record]:
+        """All that are remembered, the last one first. Only valid until the next is written."""
+        return reversed(self._records.values())
 
     def find(self, call_id: str) -> Record | None:
         """The record of this call, if it is still remembered."""

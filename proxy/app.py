@@ -21,9 +21,11 @@ from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
 from policies.authenticate import Authenticate, AuthenticateConfig
 from policies.budget import EnforceBudgets
+from policies.cache_controls import PartitionBy, ReadCacheControls
 from policies.caller_limits import CallerLimits
 from policies.client_limits import ClientLimits
 from policies.cooldown import CooldownConfig, Cooldowns
+from policies.exact_cache import ExactCache, ExactCacheConfig
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.parameters import Parameters, told
@@ -35,6 +37,7 @@ from policies.single_flight import SingleFlight
 from proxy.accounting import bookkeeper, open_store
 from proxy.accounts import Accounts
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
+from proxy.caches import Caches, make_caches
 from proxy.call import Call
 from proxy.callers import Callers
 from proxy.chain import Handler, Policy, chain
@@ -46,14 +49,19 @@ from proxy.deployments import Route
 from proxy.edge import Edge
 from proxy.endpoints import ENDPOINTS
 from proxy.failures import Failures
+from proxy.logs import AccessLog
+from proxy.metrics import Metrics
 from proxy.models import ModelList
 from proxy.outbox import Outbox
 from proxy.paths import GENERATE
 from proxy.places import Capacity
 from proxy.prices import PriceBook
+from proxy.pulse import Pulse
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
 from proxy.shipping import shipping
+from proxy.sql import Store
+from proxy.traffic import Traffic
 from proxy.values import Secret
 from proxy.version import VERSION
 
@@ -96,14 +104,20 @@ class Keepers(msgspec.Struct, frozen=True):
     recent: RecentRecords
     cooldowns: Cooldowns
     random: Random
+    store: Store
     accounts: Accounts
     limits: LimitStore
+    metrics: Metrics
+    traffic: Traffic
+    pulse: Pulse
+    access_log: AccessLog
     outbox: Outbox | None = None
     lock: IO[bytes] | None = None
     """Held as long as this instance owns the state folder."""
     identity: Identifies | None = None
     services: tuple[Service, ...] = ()
     """In the order in which they start; they end in the reverse."""
+    caches: Caches | None = None
 
     @classmethod
     def open(cls, config: Config) -> "Keepers":
@@ -150,21 +164,37 @@ def _with_identity(keepers: Keepers, config: Config) -> Keepers:
 
 
 def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
-    recent = RecentRecords()
     store = open_store(config)
     accounts = Accounts(store, lease=config.budgeting.lease, now=time.time)
     limits, services = _limit_store(config.counting)
+    recent, metrics, traffic, pulse = RecentRecords(), Metrics(), Traffic(time.time), Pulse()
+    access_log = AccessLog(config.log)
+    caches = make_caches(config)
+    cache_services = caches.services if caches is not None else ()
     return Keepers(
-        sinks=(recent,),
+        sinks=(recent, metrics, traffic, access_log),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
+        metrics=metrics,
+        traffic=traffic,
+        pulse=pulse,
+        access_log=access_log,
+        store=store,
         accounts=accounts,
         limits=limits,
+        caches=caches,
         outbox=outbox,
-        services=()
+        services=(pulse,)
         if outbox is None
-        else (*services, outbox, bookkeeper(config, store, outbox, accounts), *shipping(config, outbox)),
+        else (
+            *services,
+            outbox,
+            bookkeeper(config, store, outbox, accounts),
+            *shipping(config, outbox),
+            *cache_services,
+            pulse,
+        ),
     )
 
 
@@ -179,8 +209,17 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
+    keepers.metrics.configure(
+        (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
+    )
+    keepers.access_log.on = config.log.access
     callers = _callers(config, keepers, transport)
     before, after = policies(config, keepers, router, callers, price_book(config, planned))
+    if keepers.caches is not None:
+        keepers.caches.explainers.clear()
+        for _, policy in after:
+            if isinstance(policy, ExactCache):
+                keepers.caches.explainers["exact"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
@@ -285,9 +324,16 @@ def policies(
     if config.bounding is not None:
         # before guards and caches, which see what is sent
         after.append(("parameters", Parameters(config.bounding)))
+    if config.single_flight is not None or config.exact_cache is not None:
+        # before whatever heeds them; a member that is for us alone goes no further
+        after.append(("cache_controls", ReadCacheControls()))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
+        flight = SingleFlight(config.single_flight, _no_guards, _partition_by(config), record.amend)
+        after.append(("single_flight", flight))
+    if config.exact_cache is not None:
+        # a hit costs no embedding, no budget and no attempt
+        after.append(("exact_cache", _exact_cache(config.exact_cache, keepers)))
     if config.budget is not None or config.needs_identity:
         # after everything that may answer for nothing, once for all attempts
         budget = EnforceBudgets(config.budgeting, keepers.accounts, prices.find, router.find)
@@ -341,6 +387,16 @@ def _limit_store(config: LimitsStore) -> tuple[LimitStore, tuple[Service, ...]]:
     make = importlib.import_module("adapters.limits_redis").RedisLimits  # its library loads only where it is used
     store = make(config)
     return store, (store,)
+
+
+def _partition_by(config: Config) -> PartitionBy:
+    return config.exact_cache.partition if config.exact_cache is not None else "tenant"
+
+
+def _exact_cache(config: ExactCacheConfig, keepers: Keepers) -> ExactCache:
+    if keepers.caches is None or keepers.caches.exact is None:
+        raise OSError("exact_cache was not configured at start: it begins with a restart")
+    return ExactCache(config, keepers.caches.exact, _no_guards, time.time)
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -63,6 +63,8 @@ class Bookkeeper:
         self._reader = self._outbox.reader(self.name)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._read(self._reader)), loop.create_task(self._tend(self._reader))]
+        for task in self._tasks:
+            task.add_done_callback(_tell)
 
     async def aclose(self) -> None:
         """Settle what there is, for a few seconds at most, and let the database go."""
@@ -73,11 +75,13 @@ class Bookkeeper:
             await asyncio.wait([reading], timeout=_END)
             reading.cancel()
             await asyncio.wait(self._tasks)
+            self._tasks = []
         await self._store.aclose()
 
     def state(self) -> State:
-        """`degraded` while the database is away, or once it refused a record."""
-        return "degraded" if self.skipped else self._store.state()
+        """`degraded` while the database is away, or once it refused a record; `down` if we ourselves failed."""
+        over = any(task.done() for task in self._tasks)
+        return "down" if over else "degraded" if self.skipped else self._store.state()
 
     async def tend(self, *, caught_up: bool) -> None:
         """Renew the leases of calls in flight; settle those that ran out, unless their records may still be on the
@@ -122,3 +126,9 @@ class Bookkeeper:
             with contextlib.suppress(DatabaseAwayError, RefusedError):
                 await self.tend(caught_up=reader.lag == 0)
             await self._sleep(self._lease / 4)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """Say why a task ended that should not have."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("the ledger stands still", exc_info=task.exception())

@@ -6,15 +6,19 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
+from litestar.types import ControllerRouterHandler
 
 from adapters.fake_server import serve as serve_fake
-from proxy.admin import admin_handlers
+from proxy.admin import admin_handlers, admins_only, local_guard, scrapers_or, who_asks
+from proxy.admin_money import money_handlers
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
+from proxy.cache_admin import cache_handlers
 from proxy.config import Config
 from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
@@ -22,6 +26,8 @@ from proxy.errors import UnknownModel
 from proxy.exposure import identity_notes
 from proxy.health import Health, State
 from proxy.import_litellm import convert
+from proxy.logs import set_up_logs
+from proxy.observe import observing_handlers
 from proxy.runtime import Runtime
 from proxy.server import Server, listen
 from proxy.web import make_app
@@ -36,16 +42,15 @@ _RETIRE_STEP = 0.2
 async def serve(load: Load, path: Path | None) -> int:
     """Run an instance until a signal ends it. Raises ConfigError, OSError."""
     config = load()
+    set_up_logs(config.log, os.environ)
     keepers = Keepers.open(config)
     try:
         await keepers.start()
         runtime, planned = build(config, keepers, os.environ)
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
-        admin = admin_handlers(edge, keepers.cooldowns, keepers.recent)
-        admin += keepers.identity.handlers(edge) if keepers.identity is not None else []
         server = Server(
-            make_app(edge, health, admin),
+            make_app(edge, health, _operators(edge, health, keepers, config)),
             edge,
             health,
             drain_delay=config.server.drain_delay,
@@ -59,6 +64,19 @@ async def serve(load: Load, path: Path | None) -> int:
     finally:
         await keepers.aclose()
     return 0
+
+
+def _operators(edge: Edge, health: Health, keepers: Keepers, config: Config) -> list[ControllerRouterHandler]:
+    admins = admins_only(edge, local_guard(config))
+    scrapers = scrapers_or(config.metrics.token, admins)
+    caches = keepers.caches
+    return [
+        *admin_handlers(edge, keepers.cooldowns, admins),
+        *observing_handlers(edge, health, keepers, admins, scrapers),
+        *money_handlers(keepers.store, admins, time.time),
+        *(cache_handlers(caches, edge, [admins], who_asks(edge, config), time.time) if caches is not None else ()),
+        *(keepers.identity.handlers(edge) if keepers.identity is not None else ()),
+    ]
 
 
 async def fake(host: str, port: int) -> int:
@@ -150,10 +168,12 @@ class Reloader:
     def __call__(self) -> None:
         """Reload now. Must run on the loop."""
         try:
-            runtime, _ = build(self._load(), self._keepers, os.environ)
+            config = self._load()
+            runtime, _ = build(config, self._keepers, os.environ)
         except (ConfigError, OSError) as error:
             logger.error("not reloaded, the old configuration stays: %s", error)  # noqa: TRY400 - no traceback to show
             return
+        set_up_logs(config.log, os.environ)
         old, self._edge.runtime = self._edge.runtime, runtime
         task = asyncio.get_running_loop().create_task(_retire(old))
         self._retiring.add(task)

@@ -11,9 +11,11 @@ from policies.authenticate import AuthenticateConfig
 from policies.budget import BudgetConfig
 from policies.caller_limits import CallerLimitsConfig
 from policies.client_limits import ClientLimitsConfig
+from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
 from policies.parameters import ParametersConfig
 from policies.single_flight import SingleFlightConfig
+from proxy.logs import LogConfig
 from proxy.prices import PricesConfig
 from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
@@ -121,6 +123,7 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    cache_ttl: Duration | None = None
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
     parameters: ParametersConfig | None = None
@@ -196,6 +199,28 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     keep: Duration = duration("90d")
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may scrape `/metrics` besides admins: whoever presents `token`."""
+
+    token: Secret = msgspec.field(default_factory=Secret)
+
+
+class Qdrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the caches keep their entries: with `url` on a Qdrant server, else embedded under the state folder.
+
+    A server that does not answer a lookup within `timeout` is left alone for `cool_down`. Embedded, at most
+    `max_entries` are kept in each collection, and nothing is put with less than `min_free` left on the disk.
+    """
+
+    url: str = ""
+    api_key: Secret = msgspec.field(default_factory=Secret)
+    prefix: str = "lockgate_"
+    timeout: Duration = duration("100ms")
+    cool_down: Duration = duration("5s")
+    max_entries: int = 20000
+    min_free: Size = size("256MB")
+
+
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself.
 
@@ -221,12 +246,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits_store: str | LimitsStore = "memory://"
     parameters: ParametersConfig | None = None
     single_flight: SingleFlightConfig | None = None
+    exact_cache: ExactCacheConfig | None = None
     failover: FailoverConfig | None = None
     budget: BudgetConfig | None = None
     prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
     ledger: LedgerConfig = msgspec.field(default_factory=LedgerConfig)
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    qdrant: Qdrant = msgspec.field(default_factory=Qdrant)
     database: Secret = msgspec.field(default_factory=Secret)
     """The URL of what must last; empty: a file in the state folder."""
 

@@ -20,6 +20,7 @@ from proxy.errors import (
     WrongMethod,
 )
 from proxy.ids import new_id
+from proxy.logs import current_call
 from proxy.paths import Target
 from proxy.places import Places
 from proxy.reply import Reply
@@ -131,6 +132,7 @@ def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
             headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110 §5.3
     peer = scope.get("client")
     call_id = new_id()
+    current_call.set(call_id)  # the server handles each request in a task of its own
     return Call(
         id=call_id,
         endpoint=target.endpoint,

@@ -19,7 +19,7 @@ class DatabaseAwayError(Overloaded):
 
 
 class RefusedError(Exception):
-    """The database is there and will not take this, however often it is tried."""
+    """The database is there and will not take these values, however often it is tried."""
 
 
 class Migration(msgspec.Struct, frozen=True):

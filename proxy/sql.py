@@ -28,6 +28,8 @@ _BUSY = 5.0
 """Seconds that another program may hold the file."""
 _TRIES = 50
 _PAUSE = 0.1
+_AT_FAULT = (sqlite3.DataError, sqlite3.IntegrityError, OverflowError)
+"""Errors of which the values are the cause."""
 _CLOSED = "the database is closed"
 
 
@@ -96,13 +98,13 @@ class SqliteStore:
             raise DatabaseAwayError(_CLOSED)
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
-        except sqlite3.OperationalError as error:
+        except _AT_FAULT as error:
+            raise RefusedError(str(error)) from error
+        except sqlite3.Error as error:
             if not self._away:
                 logger.warning("the database is away: %s", error)
             self._away = True
             raise DatabaseAwayError(str(error)) from error
-        except (sqlite3.Error, OverflowError) as error:
-            raise RefusedError(str(error)) from error
         if self._away:
             logger.warning("the database is back")
             self._away = False
@@ -165,7 +167,10 @@ class SqliteSql:
 def make_file(path: Path) -> None:
     """A database file for its owner only, with a write-ahead log: a mode the file keeps. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with contextlib.suppress(FileExistsError):
+        # never one that is there: closing it would drop the locks that others in this process hold on it (POSIX), and
+        # with them the log that a reader elsewhere then takes for abandoned and removes
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     for _ in range(_TRIES):
         with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode=WAL")

@@ -17,6 +17,8 @@ T = TypeVar("T")
 _TRIES = 5
 _IN_THE_WAY = ("40001", "40P01")
 """PostgreSQL's codes for a transaction that others did not let through: not serialisable, deadlock."""
+_AT_FAULT = ("22", "23")
+"""Its classes of errors of which the values are the cause."""
 _BUSY = "other transactions stand in the way"
 
 
@@ -39,8 +41,11 @@ class PostgresStore:
                 async with self._database.begin() as connection:
                     return await connection.run_sync(lambda sync: work(PostgresSql(sync)))
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", "") not in _IN_THE_WAY:
+                state = str(getattr(error.orig, "sqlstate", "") or "")
+                if state[:2] in _AT_FAULT:
                     raise RefusedError(str(error.orig)) from error
+                if state not in _IN_THE_WAY:
+                    raise DatabaseAwayError(str(error.orig)) from error  # whatever it is, it is not the values
         raise DatabaseAwayError(_BUSY)
 
     async def aclose(self) -> None:

@@ -30,6 +30,8 @@ _DRIVERS = {
 }
 _MIGRATION_LOCK = 0x10C6A7E
 """PostgreSQL's advisory lock under which one instance migrates while the others wait."""
+_AWAY = ("08", "53", "57")
+"""PostgreSQL's classes of errors that say nothing of the statement: no connection, no room, starting up or going down."""
 _CONNECT = 5.0
 _STATEMENT = 5.0
 """Seconds that a connection and a statement may take before the database counts as away."""
@@ -98,7 +100,7 @@ class Database:
             self._away = True
             raise DatabaseAwayError(_first_line(error)) from error
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not (error.connection_invalidated or (getattr(error.orig, "sqlstate", None) or "")[:2] in _AWAY):
                 raise
             self._away = True
             raise DatabaseAwayError(_first_line(error)) from error

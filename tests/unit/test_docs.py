@@ -60,7 +60,7 @@ def every_error() -> Iterator[type[errors.GatewayError]]:
             yield each
 
 
-ELSEWHERE = {"prompt_injection", "insufficient_quota", "not_cached"}
+ELSEWHERE = {"prompt_injection", "insufficient_quota"}
 """Codes of policies that do not exist yet."""
 
 

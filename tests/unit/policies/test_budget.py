@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from support.calls import Provider, answers, breaks, make_call, make_route
@@ -56,7 +57,7 @@ def most(call: Call, config: BudgetConfig | None = None, routes: Sequence[Route]
     return policy(Book(), config, routes).most(call)
 
 
-def call_to(*models: str, prompt: int = 0, caller: Caller = CALLER, **members: object) -> Call:
+def call_to(*models: str, prompt: int = 0, caller: Caller = CALLER, **members: Any) -> Call:
     """A call of a budgeted caller; `prompt` are tokens as the read step counts them."""
     call = make_call(route=make_route(Provider(answers), *models), caller=caller, **members)
     call.record.prompt = prompt

@@ -77,4 +77,6 @@ def test_tokens_are_guessed_by_bytes_and_files_apart() -> None:
     sound = b'{"input_audio":{"data":"' + b"A" * 4_000_000 + b'","format":"wav"}}'
     assert 8000 < tokens_asked(sound) < 8100
     assert tokens_asked(b'{"x": "' + b"a" * 393 + b'"}') == tokens_of(402)
-    assert tokens_asked(b'"data":"cut off') >= 1500
+    assert tokens_asked(b'"data":"' + b"A" * 90_000) == tokens_of(8) + 1500
+    prose = b'{"messages":[{"content":"' + b"some words and more " * 20_000 + b'"}]}'
+    assert tokens_asked(prose) == tokens_of(len(prose))
