@@ -7,6 +7,7 @@ import msgspec
 from policies.cache_controls import PartitionBy, partition_of
 from policies.fingerprint import fingerprint, is_shareable
 from policies.flight import Flight, Seat
+from policies.guards.verdict import graver
 from proxy.call import NO_CONTROLS, Call, Outcome, Record
 from proxy.chain import Handler
 from proxy.errors import GatewayError, InternalError, UpstreamError
@@ -91,8 +92,11 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
         record.provider, record.upstream_model = flight.record.provider, flight.record.upstream_model
         record.fallbacks = flight.record.fallbacks
         record.cache, record.similarity = flight.record.cache, flight.record.similarity
+        _copy_verdicts(flight.record, record)
     items = flight.items(seat) if leads else _counted(flight, seat, record)
     own = Reply(items, streaming=reply.streaming, status=reply.status, headers=reply.headers)
+    own.ending = reply.ending
+    seat.reply = own
 
     async def leave(outcome: Outcome) -> None:
         if leads and outcome == "client_disconnect" and record.usage is None:
@@ -106,7 +110,19 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
 
 
 async def _counted(flight: Flight, seat: Seat, record: Record) -> AsyncIterator[bytes]:
-    """A follower's items; its usage is known before the last one is handed over."""
+    """A follower's items; its usage and the guards' verdicts are known before the last one is handed over."""
     async for item in flight.items(seat):
         record.usage = flight.record.usage
+        if flight.record.guard != record.guard:
+            _copy_verdicts(flight.record, record)
         yield item
+
+
+def _copy_verdicts(theirs: Record, ours: Record) -> None:
+    """What guards said of the answer that is shared; what they said of the request is each caller's own."""
+    ours.guards = [each for each in ours.guards if each.side == "input"]
+    for verdict in theirs.guards:
+        if verdict.side == "output":
+            ours.guards.append(verdict)
+            if not verdict.shadow:
+                ours.guard = graver(ours.guard, verdict.action)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.app import Keepers
 from proxy.caches import store_folder
 from proxy.config import Config
+from proxy.keepers import Keepers
 
 Json = dict[str, Any]
 

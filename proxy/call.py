@@ -77,6 +77,8 @@ class Caller(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     bodies: Literal["full", "redacted", "off"] | None = None
     """How much of its texts may be logged."""
+    guards: Mapping[str, str] = {}
+    """Stricter actions of guards for this caller, by the guard's name; a laxer one than is configured does nothing."""
 
     def may_use(self, model: str) -> bool:
         """Whether the allow-list has this route."""

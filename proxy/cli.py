@@ -69,8 +69,9 @@ def _schema(_options: argparse.Namespace, _source: Source) -> int:
     return 0
 
 
-def _guard(options: argparse.Namespace, _source: Source) -> int:
-    return guard_test(sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines())
+def _guard(options: argparse.Namespace, source: Source) -> int:
+    lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
+    return guard_test(source.load(), lines)
 
 
 def _cache(options: argparse.Namespace, source: Source) -> int:
@@ -123,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--port", type=int, default=5001)
     add_cache_parser(commands, with_config)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
-    guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
+    guard = commands.add_parser(
+        "guard", parents=[with_config], help="say what the input guards make of texts: one a line, from a file or -"
+    )
     guard.add_argument("action", choices=["test"])
     guard.add_argument("file", help="a file, or - for standard input")
     other = commands.add_parser("import", help="turn another gateway's configuration into lockgate.yaml")

@@ -14,9 +14,10 @@ import yaml
 from litestar.types import ControllerRouterHandler
 
 from adapters.fake_server import serve as serve_fake
+from policies.guards.settings import InjectionConfig
 from proxy.admin import admin_handlers, admins_only, local_guard, scrapers_or, who_asks
 from proxy.admin_money import money_handlers
-from proxy.app import Keepers, build, describe, explain_route
+from proxy.app import build, describe, explain_route
 from proxy.build import Plan
 from proxy.cache_admin import cache_handlers
 from proxy.config import Config
@@ -26,9 +27,11 @@ from proxy.errors import UnknownModel
 from proxy.exposure import identity_notes
 from proxy.health import Health, State
 from proxy.import_litellm import convert
+from proxy.keepers import Keepers
 from proxy.logs import set_up_logs
 from proxy.observe import observing_handlers
 from proxy.runtime import Runtime
+from proxy.security_metrics import security_handlers
 from proxy.server import Server, listen
 from proxy.web import make_app
 
@@ -74,6 +77,7 @@ def _operators(edge: Edge, health: Health, keepers: Keepers, config: Config) -> 
         *admin_handlers(edge, keepers.cooldowns, admins),
         *observing_handlers(edge, health, keepers, admins, scrapers),
         *money_handlers(keepers.store, admins, time.time),
+        *security_handlers(keepers.security.summary, [admins]),
         *(cache_handlers(caches, edge, [admins], who_asks(edge, config), time.time) if caches is not None else ()),
         *(keepers.identity.handlers(edge) if keepers.identity is not None else ()),
     ]
@@ -113,14 +117,14 @@ def explain(config: Config, model: str) -> int:
     return 0
 
 
-def guard_test(texts: Iterable[str]) -> int:
-    """Say of each text what the injection guard makes of it, with which score."""
-    module = importlib.import_module("policies.guards.injection")  # its libraries load only where they are used
-    finish = importlib.import_module("policies.guards.verdict").finish
-    guard = module.Injection.load(module.InjectionConfig())
-    for text in texts:
-        verdict = finish(guard.scan(text.rstrip("\n"), "user"))
-        say([f"{verdict.action:5} {verdict.score:.3f}  {text.strip()[:100]}  ({', '.join(verdict.reasons)})"])
+def guard_test(config: Config, texts: Iterable[str]) -> int:
+    """Say of each text what the input guards make of it, with which score, and which layers fired. Raises ConfigError."""
+    explain_texts = importlib.import_module("policies.guards.explain").explain  # its libraries load only where used
+    guards = config.input_guards or (InjectionConfig(),)
+    try:
+        say(explain_texts(guards, (text.rstrip("\n") for text in texts)))
+    except ValueError as error:
+        raise ConfigError([f"input_guards: {error}"]) from None
     return 0
 
 

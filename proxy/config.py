@@ -13,6 +13,7 @@ from policies.caller_limits import CallerLimitsConfig
 from policies.client_limits import ClientLimitsConfig
 from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
+from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig
 from policies.parameters import ParametersConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.logs import LogConfig
@@ -127,6 +128,9 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
     parameters: ParametersConfig | None = None
+    input_guards: tuple[InputGuard, ...] = ()
+    """Guards of this route: each replaces the one of its name that stands everywhere, or is added."""
+    output_guards: tuple[OutputGuard, ...] = ()
 
     @property
     def leads_on(self) -> bool:
@@ -245,6 +249,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     caller_limits: CallerLimitsConfig | None = None
     limits_store: str | LimitsStore = "memory://"
     parameters: ParametersConfig | None = None
+    input_guards: tuple[InputGuard, ...] = ()
+    output_guards: tuple[OutputGuard, ...] = ()
+    security_log: SecurityLogConfig = msgspec.field(default_factory=SecurityLogConfig)
     single_flight: SingleFlightConfig | None = None
     exact_cache: ExactCacheConfig | None = None
     failover: FailoverConfig | None = None
@@ -258,6 +265,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     qdrant: Qdrant = msgspec.field(default_factory=Qdrant)
     database: Secret = msgspec.field(default_factory=Secret)
     """The URL of what must last; empty: a file in the state folder."""
+
+    @property
+    def deployments(self) -> list[DeploymentConfig]:
+        """All of all routes."""
+        return [each for route in self.routes.values() for each in route.deployments]
 
     @property
     def database_url(self) -> str:

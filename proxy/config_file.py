@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 import yaml
 
+from policies.guards.settings import problems as guard_problems
 from policies.rename import RENAMES
 from proxy.config import Config, RecordConfig
 from proxy.exposure import identity_problems
@@ -69,7 +70,11 @@ def cross_check(config: Config) -> list[str]:
     problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
     problems += _check_record(config.record)
     problems += _limit_problems(config)
+    problems += guard_problems(config.input_guards, "input_guards")
+    problems += guard_problems(config.output_guards, "output_guards")
     for name, route in config.routes.items():
+        problems += guard_problems(route.input_guards, f"routes.{name}.input_guards")
+        problems += guard_problems(route.output_guards, f"routes.{name}.output_guards")
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
         for index, deployment in enumerate(route.deployments):

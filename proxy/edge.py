@@ -245,8 +245,7 @@ def _head(extra: Mapping[str, str], call: Call, client: Client) -> Headers:
         head.append((b"x-lockgate-cache", _clean(record.cache)))
     if record.similarity is not None:
         head.append((b"x-lockgate-similarity", b"%.4f" % record.similarity))
-    if record.guard:
-        head.append((b"x-lockgate-guard", _clean(record.guard)))
+    head.append((b"x-lockgate-guard", record.guard.encode() or b"off"))
     if record.cost is not None:
         head.append((b"x-lockgate-cost-usd", b"%.9f" % (record.cost / NANO)))
     if record.requests is not None:

@@ -12,11 +12,11 @@ from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cooldown import Cooldowns
 from proxy.admin_requests import request_handlers
-from proxy.app import Keepers
 from proxy.deployments import Deployment
 from proxy.edge import Edge
 from proxy.exposition import CONTENT_TYPE, Sample, Source, pieces
 from proxy.health import Health
+from proxy.keepers import Keepers
 from proxy.live import Live, live_handlers, unhurried
 from proxy.process import cpu_seconds, open_files, resident
 from proxy.ui import ui_handlers

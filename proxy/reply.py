@@ -38,7 +38,7 @@ class Reply:
     they were added, after the last byte left or was given up.
     """
 
-    __slots__ = ("_callbacks", "_closed", "headers", "items", "outcome", "status", "streaming")
+    __slots__ = ("_callbacks", "_closed", "ending", "headers", "items", "outcome", "status", "streaming")
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class Reply:
         self.status = status
         self.headers: dict[str, str] = dict(headers) if headers else {}
         self.outcome: Outcome | None = None
+        self.ending: Outcome | None = None
+        """How it will have ended when its last byte has left, where that is known by then and is not `complete`."""
         self._callbacks: list[OnClose] = []
         self._closed = False
 
@@ -75,6 +77,8 @@ class Reply:
         if self._closed:
             return
         self._closed = True
+        if outcome == "complete" and self.ending is not None:
+            outcome = self.ending
         self.outcome = outcome
         for callback in self._callbacks:
             try:

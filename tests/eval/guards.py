@@ -21,7 +21,8 @@ from pathlib import Path
 import msgspec
 from guards_plot import histograms
 
-from policies.guards.injection import Injection, InjectionConfig, Thresholds
+from policies.guards.injection import Injection
+from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.verdict import Role, Verdict, finish
 
 ROOT = Path(__file__).parents[2]

@@ -45,7 +45,9 @@ COMPOSITION = {
     "commands",
     "config",
     "config_file",
+    "doors",
     "identity",
+    "keepers",
     "observe",
     "ship",
     "shipping",
@@ -96,14 +98,14 @@ def test_nothing_is_imported_inside_a_function_and_nothing_is_global(path: Path)
 
 
 def test_every_exception_is_caught_in_the_named_places_only() -> None:
-    """The edge, the callbacks of a reply that is closed, and the loops that ship records."""
+    """The edge, the callbacks of a reply that is closed, the loops that ship records, and guards of users' own."""
     found = {
         name_of(path)
         for path in PRODUCT
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     }
-    assert found == {"proxy.edge", "proxy.reply", "adapters.shipper"}
+    assert found == {"proxy.edge", "proxy.reply", "adapters.shipper", "policies.guards.asked"}
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)
@@ -119,8 +121,10 @@ POLICY_KEYS = {
     "client_limits",
     "caller_limits",
     "parameters",
+    "input_guards",
     "single_flight",
     "exact_cache",
+    "output_guards",
     "failover",
     "record",
 }

@@ -1,0 +1,114 @@
+"""Who is let in and what is let through: callers and guards as a configuration asks for them."""
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from adapters.transport import Request, Transport, TransportError
+from adapters.webhook import poster
+from policies.authenticate import AuthenticateConfig
+from policies.guards.security import Security
+from policies.guards.settings import Post, Side
+from proxy.call import Call
+from proxy.callers import Callers
+from proxy.chain import Policy
+from proxy.config import Config
+from proxy.config_file import ConfigError
+from proxy.failures import Failures
+from proxy.keepers import Keepers
+
+_KEYS_TIME = 10.0
+_KEYS_SIZE = 512 * 1024
+"""Bounds on fetching an issuer's keys, in seconds and bytes."""
+_OK = 200
+
+
+class Guarding(Protocol):
+    """The guards of one configuration: a policy for each side that has any, and what keys of caches need."""
+
+    @property
+    def input(self) -> Policy | None:
+        """On what clients send."""
+        ...
+
+    @property
+    def output(self) -> Policy | None:
+        """On what models answer."""
+        ...
+
+    def digest(self, call: Call, /) -> bytes:
+        """Changes whenever the guards around this call could let another text through."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what they hold."""
+        ...
+
+
+class MakeGuarding(Protocol):
+    """What makes them. Raises ValueError when a guard cannot be built."""
+
+    def __call__(  # noqa: PLR0913 - collaborators, by name
+        self,
+        inputs: Side,
+        outputs: Side,
+        *,
+        security: Security,
+        post: Post,
+        now: Callable[[], float],
+        with_texts: bool,
+    ) -> Guarding:
+        """The guards."""
+        ...
+
+
+def callers_of(config: Config, keepers: Keepers, transport: Transport) -> Callers:
+    """Who is let in. Raises OSError when this instance began without what the configuration now asks for."""
+    if config.authenticate is None or not config.needs_identity:
+        return admin_only(config)
+    identity = keepers.identity
+    if identity is None:
+        raise OSError("authenticate: this instance began without it; restart")
+
+    async def fetch(url: str) -> bytes:
+        try:
+            answer = await transport.send(
+                Request(
+                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
+                )
+            )
+        except TransportError as error:
+            raise OSError(str(error)) from error
+        if answer.status != _OK:
+            raise OSError(f"status {answer.status}")
+        return answer.body
+
+    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
+    return identity.callers
+
+
+def admin_only(config: Config) -> Callers:
+    """Nobody but the admin key is known."""
+    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
+
+
+def guards_of(config: Config, keepers: Keepers, transport: Transport) -> Guarding | None:
+    """The guards, if there are any. Raises ConfigError when one cannot be built, as for a broken file of rules."""
+    routes = config.routes.items()
+    inputs = Side(config.input_guards, {name: each.input_guards for name, each in routes if each.input_guards})
+    outputs = Side(config.output_guards, {name: each.output_guards for name, each in routes if each.output_guards})
+    if not (inputs.is_any or outputs.is_any):
+        return None
+    make: MakeGuarding = importlib.import_module("policies.guards.assembly").Guarding  # heavy: only where needed
+    try:
+        return make(
+            inputs,
+            outputs,
+            security=keepers.security,
+            post=poster(transport),
+            now=time.perf_counter,
+            with_texts=config.security_log.texts == "full",
+        )
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
