@@ -11,6 +11,8 @@ import environments
 import pytest
 import yaml
 
+from proxy.config_file import ConfigError, load_config
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = ("docker-compose.yml", "docker-compose.prod.yml")
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -223,9 +225,26 @@ def test_a_shipped_configuration_is_valid_and_has_the_stacks_routes(path: str) -
         "DATABASE_URL": "postgresql://lockgate@postgres/lockgate",
         "LIMITS_STORE": "redis://valkey:6379/0",
     }
+    keys = {f"{name}_API_KEY": "sk-of-the-test" for name in ("OPENAI", "GEMINI", "GROQ", "OPENROUTER")}
     command = [sys.executable, "-m", "proxy.cli", "check", "--config", str(ROOT / path)]
-    env = {**os.environ, **secrets, **urls}
+    env = {**os.environ, **secrets, **urls, **keys}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     for route in ("groq-kimi-primary", "gpt-4o-primary", "gemini-secondary", "openrouter-fallback", "text-embedding"):
         assert f"  {route}: " in done.stdout
+
+
+@pytest.mark.parametrize("path", ["deploy/lockgate.prod.yaml", "deploy/kubernetes/base/lockgate.yaml"])
+@pytest.mark.parametrize("missing", ["API_SECRET_KEY", "LITELLM_MASTER_KEY", "DATABASE_URL", "LIMITS_STORE"])
+def test_production_does_not_start_without_its_secrets(path: str, missing: str) -> None:
+    """It says which variable is missing instead of going on with one of its own."""
+    env = {
+        "API_SECRET_KEY": "0123456789abcdef" * 4,
+        "LITELLM_MASTER_KEY": "fedcba9876543210" * 4,
+        "DATABASE_URL": "postgresql://lockgate@postgres/lockgate",
+        "LIMITS_STORE": "redis://valkey:6379/0",
+        "EMBEDDINGS_URL": "http://tei:8080",
+    }
+    del env[missing]
+    with pytest.raises(ConfigError, match=missing):
+        load_config(ROOT / path, env)
