@@ -180,9 +180,13 @@ class Collection:
                 self._on(before, lambda: before.remove([entry.id]))  # noqa: B023 - called at once
 
     def _check_space(self) -> None:
-        if self._free(self._folder) < self._min_free:
+        try:
+            if self._free(self._folder) >= self._min_free:
+                return
             self._trouble = "the disk is nearly full"
-            raise StoreUnavailable(self._trouble)
+        except OSError as error:
+            self._trouble = str(error)
+        raise StoreUnavailable(self._trouble)
 
     def _on(self, shard: Shard, call: Callable[[], Any]) -> Any:
         """What the engine says; a shard on which it fails is set aside."""
@@ -199,15 +203,20 @@ class Collection:
 
     def _put_aside(self, folder: Path, error: StoreUnavailable) -> None:
         self._trouble = str(error)
-        target = folder.with_name(folder.name + _BROKEN)
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
-        logger.error("%s cannot be used and was set aside as %s: %s", folder, target.name, error)
+        try:
+            set_aside(folder)
+        except OSError as failure:
+            raise StoreUnavailable(f"{folder} cannot be set aside: {failure}") from failure
+        logger.error("%s cannot be used and was set aside as %s: %s", folder, folder.name + _BROKEN, error)
 
     def _begin(self) -> None:
         """A new shard, into which entries are put from now on. Raises StoreUnavailable."""
-        numbers = [int(each.name.partition(".")[0]) for each in self._folder.iterdir() if each.name[:1].isdigit()]
-        self._shards.append(Shard(self._folder / f"{max(numbers, default=0) + 1:06}", self.dims))
+        try:
+            names = [each.name for each in self._folder.iterdir() if each.name[:1].isdigit()]
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+        last = max((int(name.partition(".")[0]) for name in names), default=0)
+        self._shards.append(Shard(self._folder / f"{last + 1:06}", self.dims))
 
     def _change(self) -> None:
         """Begin a new shard, and drop the oldest as long as the new one's share would be too much."""

@@ -108,6 +108,7 @@ def set_up_logs(config: LogConfig, environment: Mapping[str, str]) -> None:
     handler.setFormatter(Json() if config.format == "json" else Console())
     level = _level(config, environment)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("lockgate.audit").setLevel("INFO")  # who changed what is kept at any level
     for name in _CHATTY:
         logging.getLogger(name).setLevel("DEBUG" if level == "debug" else "WARNING")
 
@@ -119,10 +120,13 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def level_named(name: str) -> Level | None:
+    """The level of this name, however it is written."""
+    return next((level for level in LEVELS if level == name.strip().lower()), None)
+
+
 def _level(config: LogConfig, environment: Mapping[str, str]) -> Level:
-    named = environment.get("API_LOG_LEVEL", "").strip().lower()
-    by_environment: Level = next((level for level in LEVELS if level == named), "info")
-    return config.level or by_environment
+    return config.level or level_named(environment.get("API_LOG_LEVEL", "")) or "info"
 
 
 def _call(record: logging.LogRecord) -> str:

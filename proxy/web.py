@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
+from proxy.credentials import HEADERS
 from proxy.docs import docs_handlers
 from proxy.edge import Edge
 from proxy.errors import BadRequest, GatewayError, InternalError, WrongMethod
@@ -21,24 +22,28 @@ from proxy.version import VERSION
 logger = logging.getLogger("lockgate")
 
 _SERVER_ERROR = 500
-_CREDENTIALS = ("authorization", "x-api-key", "api-key")
+_CALLER = (*HEADERS, "x-forwarded-for")
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
-    """The application: the OpenAI paths are the edge's, all others Litestar's. `handlers` are the operator's routes.
-
-    The edge stands before Litestar and not inside it: its wrappers cost a tenth of a call and a frame an event
-    (docs/decisions/0001-edge-before-litestar.md).
-    """
-    web = Litestar(
+def make_web(health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """Everything that is not hot: health, documentation and `handlers`, the operator's routes."""
+    return Litestar(
         route_handlers=[*_health_handlers(health), *docs_handlers(VERSION), *handlers],
         exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
+
+
+def make_app(edge: Edge, web: ASGIApp) -> ASGIApp:
+    """The application: the OpenAI paths are the edge's, all others Litestar's.
+
+    The edge stands before Litestar and not inside it: its wrappers cost a tenth of a call and a frame an event
+    (docs/decisions/0001-edge-before-litestar.md).
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         target = find_target(scope["raw_path"])  # the server speaks no protocol but HTTP
@@ -52,12 +57,12 @@ def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHand
 
 def credentials_of(connection: Connection) -> dict[str, str]:
     """The headers that say who a request is from, as the edge has them: lower case, repeated ones joined."""
-    found = {name: connection.headers.getall(name, []) for name in _CREDENTIALS}
+    found = {name: connection.headers.getall(name, []) for name in _CALLER}
     return {name: ", ".join(values) for name, values in found.items() if values}
 
 
 def peer_of(connection: Connection) -> str:
-    """The client's address."""
+    """The address at the connection's other end."""
     return connection.client.host if connection.client is not None else ""
 
 
