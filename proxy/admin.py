@@ -44,10 +44,11 @@ def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
             local.check(connection.headers.get("host", ""), connection.headers.get("origin"))
             connection.state.caller = ANYONE
             return
-        caller = await callers.find(credentials_of(connection), peer)
+        headers = credentials_of(connection)
+        caller = await callers.find(headers, peer)
         if method not in _READING:
             action = method if caller.is_admin else f"{method} refused"
-            audit(caller.id, action, connection.url.path, peer=peer)
+            audit(caller.id, action, connection.url.path, peer=callers.client(headers, peer))
         if not caller.is_admin:
             raise Forbidden("This needs the admin key, or a key or token whose role is admin.")
         connection.state.caller = caller

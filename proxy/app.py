@@ -82,7 +82,8 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
     )
     keepers.access_log.on = config.log.access
-    callers, guards = callers_of(config, keepers, transport), guards_of(config, keepers, transport)
+    guards = guards_of(config, keepers, transport)
+    callers = callers_of(config, keepers, transport)  # after what can fail: it takes effect at once
     before, after = policies(config, keepers, router, Doors(callers, guards), price_book(config, planned))
     if keepers.caches is not None:
         keepers.caches.explainers.clear()

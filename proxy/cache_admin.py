@@ -6,6 +6,8 @@ from typing import Any, Literal
 import msgspec
 from litestar import Request, get, post
 from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cache_controls import ReadCacheControls
@@ -81,7 +83,7 @@ def cache_handlers(
         return {"store": caches.about(), **{name: await tier.stats() for name, tier in caches.tiers.items()}}
 
     @post("/system/cache/clear", guards=behind, status_code=200)
-    async def clear(data: Clearing) -> Json:
+    async def clear(data: JSONBody[Clearing]) -> Json:
         """Remove entries; how many each tier had."""
         selection = data.selection(now())
         tiers = {name: tier for name, tier in caches.tiers.items() if data.tier in (None, name)}
@@ -90,10 +92,13 @@ def cache_handlers(
         except StoreUnavailable:
             raise Overloaded("The store of the caches is unavailable. Try again.") from None
 
-    @post("/system/cache/feedback", status_code=200)
-    async def feedback(request: Request[Any, Any, Any], data: Feedback) -> Json:
+    async def anybody_known(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        connection.state.caller = await identify(connection)  # before the body is read
+
+    @post("/system/cache/feedback", guards=[anybody_known], status_code=200)
+    async def feedback(request: Request[Any, Any, Any], data: JSONBody[Feedback]) -> Json:
         """Mark a hit as wrong: it is not served again."""
-        caller = await identify(request)
+        caller: Caller = request.state.caller
         hit = caches.served.find(data.request_id)
         if hit is None or not (caller.is_admin or hit.belongs_to(caller)) or hit.tier not in caches.tiers:
             raise UnknownCall("No answer from a cache of yours is remembered under this id.", param="request_id")
@@ -104,7 +109,7 @@ def cache_handlers(
         return {"status": "noted", "tier": hit.tier}
 
     @post("/system/cache/explain", guards=behind, status_code=200)
-    async def explain(data: Explained) -> Json:
+    async def explain(data: JSONBody[Explained]) -> Json:
         """What makes this call the same as another, where its answer would stand, and why it would not."""
         call = await _call(data, edge)
         return {name: explain(call) for name, explain in caches.explainers.items()}

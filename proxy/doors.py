@@ -5,23 +5,20 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from adapters.transport import Request, Transport, TransportError
+from adapters.documents import fetcher
+from adapters.transport import Transport
 from adapters.webhook import poster
 from policies.authenticate import AuthenticateConfig
+from policies.client_address import ClientAddress
 from policies.guards.security import Security
 from policies.guards.settings import Post, Side
 from proxy.call import Call
-from proxy.callers import Callers
+from proxy.callers import AddressOf, Callers
 from proxy.chain import Policy
 from proxy.config import Config
 from proxy.config_file import ConfigError
 from proxy.failures import Failures
 from proxy.keepers import Keepers
-
-_KEYS_TIME = 10.0
-_KEYS_SIZE = 512 * 1024
-"""Bounds on fetching an issuer's keys, in seconds and bytes."""
-_OK = 200
 
 
 class Guarding(Protocol):
@@ -71,26 +68,19 @@ def callers_of(config: Config, keepers: Keepers, transport: Transport) -> Caller
     if identity is None:
         raise OSError("authenticate: this instance began without it; restart")
 
-    async def fetch(url: str) -> bytes:
-        try:
-            answer = await transport.send(
-                Request(
-                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
-                )
-            )
-        except TransportError as error:
-            raise OSError(str(error)) from error
-        if answer.status != _OK:
-            raise OSError(f"status {answer.status}")
-        return answer.body
-
-    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
+    identity.configure(config.authenticate, config.secrets, fetch=fetcher(transport), address_of=_address_of(config))
     return identity.callers
 
 
 def admin_only(config: Config) -> Callers:
     """Nobody but the admin key is known."""
-    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
+    failures = Failures(AuthenticateConfig().failures, time.monotonic)
+    return Callers(config.secrets.admin_key, failures, address_of=_address_of(config))
+
+
+def _address_of(config: Config) -> AddressOf:
+    clients = config.limiting_clients
+    return ClientAddress(clients.trusted_proxies if clients is not None else ()).of
 
 
 def guards_of(config: Config, keepers: Keepers, transport: Transport) -> Guarding | None:

@@ -19,9 +19,9 @@ from policies.record import RecentRecords, Sink
 from proxy.accounting import bookkeeper, open_store
 from proxy.accounts import Accounts
 from proxy.caches import Caches, make_caches
-from proxy.callers import Callers
+from proxy.callers import AddressOf, Callers
 from proxy.claims import LimitStore
-from proxy.config import Config, LimitsStore
+from proxy.config import Config, LimitsStore, Secrets
 from proxy.edge import Edge
 from proxy.logs import AccessLog
 from proxy.metrics import Metrics
@@ -31,7 +31,6 @@ from proxy.runtime import Service
 from proxy.shipping import shipping
 from proxy.sql import Store
 from proxy.traffic import Traffic
-from proxy.values import Secret
 
 
 class Identifies(Service, Protocol):
@@ -40,7 +39,12 @@ class Identifies(Service, Protocol):
     callers: Callers
 
     def configure(
-        self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Callable[[str], Awaitable[bytes]]
+        self,
+        config: AuthenticateConfig,
+        secrets: Secrets,
+        *,
+        fetch: Callable[[str], Awaitable[bytes]],
+        address_of: AddressOf,
     ) -> None:
         """Go by this configuration from now on. Raises OSError."""
         ...

@@ -108,6 +108,7 @@ def set_up_logs(config: LogConfig, environment: Mapping[str, str]) -> None:
     handler.setFormatter(Json() if config.format == "json" else Console())
     level = _level(config, environment)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("lockgate.audit").setLevel("INFO")  # who changed what is kept at any level
     for name in _CHATTY:
         logging.getLogger(name).setLevel("DEBUG" if level == "debug" else "WARNING")
 

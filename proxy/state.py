@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from proxy.health import State
@@ -94,7 +95,7 @@ class Database:
         """Tell a database that is away from everything else, and remember which it is."""
         try:
             yield
-        except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
+        except (OSError, TimeoutError, OperationalError, InterfaceError, NoFreeConnectionError) as error:
             if not self._away:
                 logger.warning("the database is away: %s", _first_line(error))
             self._away = True
