@@ -42,6 +42,9 @@ class ShipperSettings(msgspec.Struct, frozen=True):
     interval: float = 30.0
     otlp: str | None = None
     otlp_headers: dict[str, str] = {}
+    log_format: Literal["console", "json"] = "console"
+    log_level: str = ""
+    """A level's name; empty as the environment says."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -148,7 +148,7 @@ class Flight:
             if reply.ending is not None:
                 self._will_end(reply.ending)
             self._add(item)
-            if reply.streaming:
+            if reply.streaming and reply.at_hand is None:
                 await self._fastest_is_done()
 
     def _fail(self, error: GatewayError) -> None:

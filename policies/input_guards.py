@@ -7,7 +7,7 @@ import msgspec
 from policies.guards.asking import Asker, is_needed
 from policies.guards.judge import Finding, Judge
 from policies.guards.plan import Guards, Installed, Plan
-from policies.guards.report import Reporter, Told, done_about, in_slices
+from policies.guards.report import Done, Reporter, Told, done_about, in_slices
 from policies.guards.spans import redact
 from policies.guards.texts import KEY, Leaf, Texts, Unit, read_texts, replaced
 from policies.guards.verdict import Span
@@ -77,7 +77,9 @@ class InputGuards:
 
 
 def _told(plan: Plan, unit: Unit, finding: Finding, text: str) -> Told:
-    done = done_about(plan.guards[finding.guard].setting, blocks=finding.blocks)
+    done: Done = (
+        "not_scanned" if finding.partial else done_about(plan.guards[finding.guard].setting, blocks=finding.blocks)
+    )
     if done == "redact" and any(unit.leaves[number].path[-1] == KEY for number, _ in finding.spans):
         done = "block"  # the name of a member cannot be replaced
     return Told(finding.guard, done, unit.where, finding.score, finding.reasons, text)

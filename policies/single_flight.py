@@ -93,9 +93,10 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
         record.fallbacks = flight.record.fallbacks
         record.cache, record.similarity = flight.record.cache, flight.record.similarity
         _copy_verdicts(flight.record, record)
+        record.usage = flight.record.usage
     items = flight.items(seat) if leads else _counted(flight, seat, record)
     own = Reply(items, streaming=reply.streaming, status=reply.status, headers=reply.headers)
-    own.ending = reply.ending
+    own.ending, own.at_hand = reply.ending, reply.at_hand
     seat.reply = own
 
     async def leave(outcome: Outcome) -> None:

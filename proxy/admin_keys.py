@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post, put
+from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler, Guard
 
 from proxy.audit import audit
@@ -87,19 +88,22 @@ def _key_handlers(stores: Stores, guards: list[Guard]) -> list[ControllerRouterH
 
     @get("/admin/keys", guards=guards)
     async def list_all(
-        owner: str | None = None, after: str = "", limit: int = _MOST, revoked: bool = False
+        owner: FromQuery[str | None] = None,
+        after: FromQuery[str] = "",
+        limit: FromQuery[int] = _MOST,
+        revoked: FromQuery[bool] = False,
     ) -> Response[bytes]:
         """Keys in order of id; `after` is the last id of the page before."""
         keys = await stores.keys.list(owner=owner, after=after, limit=limit, revoked=revoked)
         return _json({"keys": [describe_key(key) for key in keys]})
 
     @get("/admin/keys/{key_id:str}", guards=guards)
-    async def one(key_id: str) -> Response[bytes]:
+    async def one(key_id: FromPath[str]) -> Response[bytes]:
         """One key, revoked ones too."""
         return _json(describe_key(await stores.keys.get(key_id)))
 
     @patch("/admin/keys/{key_id:str}", guards=guards, request_max_body_size=_LARGEST)
-    async def update(request: AnyRequest, key_id: str) -> Response[bytes]:
+    async def update(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
         """Change some members."""
         members = await _members(request)
         key = await stores.keys.update(key_id, members)
@@ -108,7 +112,7 @@ def _key_handlers(stores: Stores, guards: list[Guard]) -> list[ControllerRouterH
         return _json(describe_key(key))
 
     @delete("/admin/keys/{key_id:str}", guards=guards, status_code=200)
-    async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
+    async def revoke(request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
         """End a key for good."""
         key = await stores.keys.revoke(key_id)
         await stores.look()
@@ -136,7 +140,7 @@ def _user_handlers(stores: Stores, guards: list[Guard]) -> list[ControllerRouter
         return _json({"users": [describe_user(user) for user in await stores.users.list()]})
 
     @patch("/admin/users/{name:str}", guards=guards, request_max_body_size=_LARGEST)
-    async def update(request: AnyRequest, name: str) -> Response[bytes]:
+    async def update(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         """Change some members; a new `password` ends every login of this user."""
         members = await _members(request)
         password = members.pop("password", None)
@@ -147,7 +151,7 @@ def _user_handlers(stores: Stores, guards: list[Guard]) -> list[ControllerRouter
         return _json(describe_user(user))
 
     @delete("/admin/users/{name:str}", guards=guards, status_code=200)
-    async def remove(request: AnyRequest, name: str) -> Response[bytes]:
+    async def remove(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         """Remove a user; its logins end."""
         await stores.users.remove(name)
         await stores.look()
@@ -165,7 +169,7 @@ def _owner_handlers(stores: Stores, guards: list[Guard]) -> list[ControllerRoute
         return _json({"owners": [describe_owner(name, budget) for name, budget in owners.items()]})
 
     @put("/admin/owners/{name:path}", guards=guards, request_max_body_size=_LARGEST)
-    async def set_one(request: AnyRequest, name: str) -> Response[bytes]:
+    async def set_one(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         """What this owner's keys and users may spend together."""
         owner = name.strip("/")
         members = await _members(request)
@@ -176,7 +180,7 @@ def _owner_handlers(stores: Stores, guards: list[Guard]) -> list[ControllerRoute
         return _json(describe_owner(owner, budget))
 
     @delete("/admin/owners/{name:path}", guards=guards, status_code=200)
-    async def remove(request: AnyRequest, name: str) -> Response[bytes]:
+    async def remove(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         """Take an owner's budget away."""
         owner = name.strip("/")
         await stores.owners.remove(owner)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.types import ControllerRouterHandler, Guard
 
 from proxy.errors import BadRequest
@@ -22,15 +22,15 @@ def money_handlers(store: Store, guard: Guard, now: Callable[[], float]) -> list
 
     @get("/admin/usage", guards=[guard])
     async def usage(  # noqa: PLR0913 - one for each member of the query
-        by: str = "day",
-        first: Annotated[str | None, Parameter(query="from")] = None,
-        last: Annotated[str | None, Parameter(query="to")] = None,
-        key: str | None = None,
-        owner: str | None = None,
-        route: str | None = None,
-        provider: str | None = None,
-        model: str | None = None,
-        form: Annotated[str, Parameter(query="format")] = "json",
+        by: FromQuery[str] = "day",
+        first: Annotated[str | None, QueryParameter(name="from")] = None,
+        last: Annotated[str | None, QueryParameter(name="to")] = None,
+        key: FromQuery[str | None] = None,
+        owner: FromQuery[str | None] = None,
+        route: FromQuery[str | None] = None,
+        provider: FromQuery[str | None] = None,
+        model: FromQuery[str | None] = None,
+        form: Annotated[str, QueryParameter(name="format")] = "json",
     ) -> Response[bytes]:
         """Calls, tokens and cost by day, key, owner, route, provider or model (`by`, joined by commas)."""
         if form not in ("json", "csv"):
@@ -39,7 +39,7 @@ def money_handlers(store: Store, guard: Guard, now: Callable[[], float]) -> list
         asked = question(by, first, last, only, datetime.fromtimestamp(now(), UTC).date())
         rows = await store.run(partial(answer, asked=asked))
         if form == "csv":
-            return Response(as_csv(rows, (*asked.by, *FIGURES)).encode(), media_type="text/csv; charset=utf-8")
+            return Response(as_csv(rows, (*asked.by, *FIGURES)).encode(), media_type="text/csv")
         body = _encode({"from": asked.first, "to": asked.last, "by": asked.by, "usage": rows})
         return Response(body, media_type="application/json")
 

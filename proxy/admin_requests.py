@@ -6,7 +6,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.types import ControllerRouterHandler, Guard
 
 from proxy.call import Record
@@ -33,13 +33,13 @@ def request_handlers(recent: Recent, guard: Guard) -> list[ControllerRouterHandl
 
     @get("/admin/requests", guards=[guard], sync_to_thread=False)
     def some(  # noqa: PLR0913 - each a parameter of the query
-        route: str | None = None,
-        status: str | None = None,
-        outcome: str | None = None,
-        caller: str | None = None,
-        cache: str | None = None,
-        before: str | None = None,
-        limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
+        route: FromQuery[str | None] = None,
+        status: FromQuery[str | None] = None,
+        outcome: FromQuery[str | None] = None,
+        caller: FromQuery[str | None] = None,
+        cache: FromQuery[str | None] = None,
+        before: FromQuery[str | None] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=200)] = 50,
     ) -> Json:
         """Calls that are over, the last one first. `status` is one, or a class such as `5xx`; `cache` the verdict or how
         it begins. `next`, where there are more, is the `before` of the next page.
@@ -50,7 +50,7 @@ def request_handlers(recent: Recent, guard: Guard) -> list[ControllerRouterHandl
         return {"requests": [summary(record) for record in found[:limit]], "next": following}
 
     @get("/admin/requests/{call_id:str}", guards=[guard], sync_to_thread=False)
-    def one(call_id: str) -> Json:
+    def one(call_id: FromPath[str]) -> Json:
         """Why one call went the way it did, while it is remembered: its record, and `decisions` in their order."""
         record = recent.find(call_id)
         if record is None:

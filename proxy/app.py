@@ -82,9 +82,11 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
     )
     keepers.access_log.on = config.log.access
+    prices = price_book(config, planned)
     guards = guards_of(config, keepers, transport)
     callers = callers_of(config, keepers, transport)  # after what can fail: it takes effect at once
-    before, after = policies(config, keepers, router, Doors(callers, guards), price_book(config, planned))
+    before, after = policies(config, keepers, router, Doors(callers, guards), prices)
+    innermost = SendOnce(time.monotonic, Costs(prices.find).seal if config.exact_cache is not None else None)
     if keepers.caches is not None:
         keepers.caches.explainers.clear()
         for _, policy in after:
@@ -92,10 +94,10 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
                 keepers.caches.explainers["exact"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
-        handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
+        handlers[endpoint.name] = chain([each for _, each in before + after], innermost)
     handlers["models"] = chain([each for _, each in before + _counting(after)], ModelList(router, int(time.time())))
     shortened = [*(each for _, each in before), ShortForm(), *(each for _, each in after)]
-    handlers[GENERATE.name] = chain(shortened, SendOnce(time.monotonic))
+    handlers[GENERATE.name] = chain(shortened, innermost)
     runtime = Runtime(
         handlers=handlers,
         router=router,

@@ -18,7 +18,8 @@ logger = logging.getLogger("lockgate")
 
 _LINGER = 0.2
 """Seconds that a record waits for others: a transaction costs more than a record in it."""
-_BATCH = 500
+_BATCH = 200
+"""Records of a transaction, for which a call that reserves may have to wait a millisecond or two."""
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 _END = 4.0
 """Seconds to settle what is left at the end; what then remains is settled after the next start."""
@@ -68,7 +69,7 @@ class Bookkeeper:
 
     async def aclose(self) -> None:
         """Settle what there is, for a few seconds at most, and let the database go."""
-        if self._reader is not None:
+        if self._reader is not None and self._tasks:
             self._reader.close()
             reading, tending = self._tasks
             tending.cancel()

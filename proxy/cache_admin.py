@@ -7,6 +7,7 @@ import msgspec
 from litestar import Request, get, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cache_controls import ReadCacheControls
@@ -82,7 +83,7 @@ def cache_handlers(
         return {"store": caches.about(), **{name: await tier.stats() for name, tier in caches.tiers.items()}}
 
     @post("/system/cache/clear", guards=behind, status_code=200)
-    async def clear(data: Clearing) -> Json:
+    async def clear(data: JSONBody[Clearing]) -> Json:
         """Remove entries; how many each tier had."""
         selection = data.selection(now())
         tiers = {name: tier for name, tier in caches.tiers.items() if data.tier in (None, name)}
@@ -95,7 +96,7 @@ def cache_handlers(
         connection.state.caller = await identify(connection)  # before the body is read
 
     @post("/system/cache/feedback", guards=[anybody_known], status_code=200)
-    async def feedback(request: Request[Any, Any, Any], data: Feedback) -> Json:
+    async def feedback(request: Request[Any, Any, Any], data: JSONBody[Feedback]) -> Json:
         """Mark a hit as wrong: it is not served again."""
         caller: Caller = request.state.caller
         hit = caches.served.find(data.request_id)
@@ -108,7 +109,7 @@ def cache_handlers(
         return {"status": "noted", "tier": hit.tier}
 
     @post("/system/cache/explain", guards=behind, status_code=200)
-    async def explain(data: Explained) -> Json:
+    async def explain(data: JSONBody[Explained]) -> Json:
         """What makes this call the same as another, where its answer would stand, and why it would not."""
         call = await _call(data, edge)
         return {name: explain(call) for name, explain in caches.explainers.items()}

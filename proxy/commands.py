@@ -33,7 +33,7 @@ from proxy.observe import observing_handlers
 from proxy.runtime import Runtime
 from proxy.security_metrics import security_handlers
 from proxy.server import Server, listen
-from proxy.web import make_app
+from proxy.web import make_app, make_web
 
 logger = logging.getLogger("lockgate")
 
@@ -53,7 +53,7 @@ async def serve(load: Load, path: Path | None) -> int:
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
         server = Server(
-            make_app(edge, health, _operators(edge, health, keepers, config)),
+            make_app(edge, make_web(health, handlers(edge, health, keepers, config))),
             edge,
             health,
             drain_delay=config.server.drain_delay,
@@ -69,7 +69,8 @@ async def serve(load: Load, path: Path | None) -> int:
     return 0
 
 
-def _operators(edge: Edge, health: Health, keepers: Keepers, config: Config) -> list[ControllerRouterHandler]:
+def handlers(edge: Edge, health: Health, keepers: Keepers, config: Config) -> list[ControllerRouterHandler]:
+    """The routes of people and operators: every one that is not OpenAI's, a page or a health check."""
     admins = admins_only(edge, local_guard(config))
     scrapers = scrapers_or(config.metrics.token, admins)
     caches = keepers.caches

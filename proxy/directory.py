@@ -63,7 +63,7 @@ class Directory:
     def is_current(self) -> bool:
         """Whether what is known may be acted on: looked up just now, or the database is away and not for long."""
         age = self._now() - self._heard
-        return age <= _FRESH or (self._away and age <= self.grace)
+        return age <= (self.grace if self._away else _FRESH)
 
     def state(self) -> State:
         """`degraded` while the log cannot be read, `down` when what is known is too old to act on."""

@@ -101,7 +101,7 @@ def _calls(metrics: Metrics) -> Iterator[str]:
     yield from _head(
         "lockgate_tokens_total",
         "counter",
-        "Tokens as providers counted them; cached, cache_write, reasoning and audio are parts of prompt and completion.",
+        "Tokens of answers as providers counted them, of hits and shared answers too; cached, cache_write, reasoning and audio are parts of prompt and completion.",
     )
     for labels, lane in lanes:
         for kind in ("prompt", "completion", "cached", "cache_write", "reasoning", "audio"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import get
+from litestar.params import FromQuery
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler, Guard
 
@@ -120,12 +121,12 @@ def live_handlers(live: Live, guard: Guard) -> list[ControllerRouterHandler]:
     """`/admin/overview` and `/admin/live`."""
 
     @get("/admin/overview", guards=[guard], sync_to_thread=False)
-    def overview(span: Range = "1h") -> Json:
+    def overview(span: FromQuery[Range] = "1h") -> Json:
         """Figures of the moment, the points of a chart, the busiest callers, routes and deployments, and recent calls."""
         return live.overview(span)
 
     @get("/admin/live", guards=[guard], sync_to_thread=False)
-    def watch(span: Range = "1h") -> Stream:
+    def watch(span: FromQuery[Range] = "1h") -> Stream:
         """The same as a stream that goes on for five minutes."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return Stream(live.watch(span), media_type="text/event-stream", headers=headers)

@@ -120,10 +120,13 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def level_named(name: str) -> Level | None:
+    """The level of this name, however it is written."""
+    return next((level for level in LEVELS if level == name.strip().lower()), None)
+
+
 def _level(config: LogConfig, environment: Mapping[str, str]) -> Level:
-    named = environment.get("API_LOG_LEVEL", "").strip().lower()
-    by_environment: Level = next((level for level in LEVELS if level == named), "info")
-    return config.level or by_environment
+    return config.level or level_named(environment.get("API_LOG_LEVEL", "")) or "info"
 
 
 def _call(record: logging.LogRecord) -> str:

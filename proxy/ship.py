@@ -24,6 +24,7 @@ from adapters.otlp import encode
 from adapters.shipper import MetricShipper, Progress, TraceShipper
 from adapters.shipping import FIGURES, OTLP, TRACES, Report, ShipperSettings
 from adapters.transcript import Redact
+from proxy.logs import LogConfig, level_named, set_up_logs
 from proxy.segments import Stored
 from proxy.values import Sampling
 
@@ -42,10 +43,6 @@ class Backend(Traces, Metrics, Protocol):
 
 def main() -> int:
     """Run until told to stop."""
-    logging.basicConfig(
-        level=os.environ.get("API_LOG_LEVEL", "info").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the instance says when
@@ -53,6 +50,7 @@ def main() -> int:
     os.umask(0o077)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShipperSettings)
+    set_up_logs(LogConfig(format=settings.log_format, level=level_named(settings.log_level)), os.environ)
     threading.excepthook = _failed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shippers = _shippers(settings, stop)

@@ -38,6 +38,8 @@ def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
         interval=float(record.interval),
         otlp=record.otlp.url if record.otlp is not None else None,
         otlp_headers={name: value.reveal() for name, value in record.otlp.headers.items()} if record.otlp else {},
+        log_format=config.log.format,
+        log_level=config.log.level or "",
     )
     return (ShipperProcess(settings, "proxy.ship"),)
 

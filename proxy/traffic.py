@@ -1,7 +1,8 @@
 """What the operator's charts show: the last minutes, hour and day, and who and what was busy in the last hour."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import nlargest
 from typing import Any, Literal
 
 from proxy.amendments import Amendments
@@ -57,6 +58,9 @@ class Tally:
 _SUMS = ("calls", "failed", "refused", "left", "blocked", "hits_exact", "hits_semantic", "missed", "bypassed", "tokens", "spent", "saved")  # fmt: skip
 
 
+_NOTHING = Tally()
+
+
 class Quarter:
     """A quarter of an hour by caller, route and deployment, and the verdicts of guards in it."""
 
@@ -71,12 +75,13 @@ class Quarter:
 
 
 class Ring:
-    """The last tallies of one step. Moments without calls take no memory."""
+    """The last tallies of one step, in seconds. Moments without calls take no memory."""
 
     def __init__(self, step: int, points: int) -> None:
         self.step = step
         self._points = points
         self._kept: deque[tuple[int, Tally]] = deque(maxlen=points)
+        self._finished: tuple[int, Tally] = (0, _NOTHING)
 
     def add(self, at: int, tally: Tally) -> None:
         """Add a finished finer tally that began at `at`, in Unix seconds."""
@@ -88,6 +93,21 @@ class Ring:
             fresh.merge(tally)
             self._kept.append((at, fresh))
 
+    def total(self, until: int) -> Tally:
+        """The sum of all steps, the one that is not over at `until` too."""
+        end = until - until % self.step
+        if self._finished[0] != end:
+            finished = Tally()
+            for at, tally in self._kept:
+                if end - self.step * self._points <= at < end:
+                    finished.merge(tally)
+            self._finished = (end, finished)
+        whole = Tally()
+        whole.merge(self._finished[1])
+        if self._kept and self._kept[-1][0] >= end:
+            whole.merge(self._kept[-1][1])
+        return whole
+
     def points(self, until: int, after: int = 0) -> Iterator[tuple[int, Tally]]:
         """Every step that is over at `until`, idle ones too, oldest first; only those that begin later than `after`."""
         end = until - until % self.step
@@ -95,9 +115,6 @@ class Ring:
         kept = {at: tally for at, tally in self._kept if at >= begin}
         for at in range(begin - begin % self.step, end, self.step):
             yield at, kept.get(at, _NOTHING)
-
-
-_NOTHING = Tally()
 
 
 class Traffic:
@@ -152,11 +169,9 @@ class Traffic:
         return [{"at": at, **tally.sums()} for at, tally in self._rings[span].points(self._advance(), after)]
 
     def totals(self, span: Range) -> Json:
-        """Sums and percentiles over the finished steps of a range."""
-        whole = Tally()
-        for _, tally in self._rings[span].points(self._advance()):
-            if tally is not _NOTHING:
-                whole.merge(tally)
+        """Sums and percentiles over a range, up to now."""
+        whole = self._rings[span].total(self._advance())
+        whole.merge(self._tally)
         return whole.sums()
 
     def busiest(self, most: int) -> Json:
@@ -238,13 +253,18 @@ def _count_end(tally: Tally, record: Record) -> None:
         tally.failed += 1
 
 
-def _busiest(parts: Iterable[Mapping[str, Tally]], most: int) -> list[Json]:
-    merged: dict[str, Tally] = {}
+def _busiest(parts: Sequence[Mapping[str, Tally]], most: int) -> list[Json]:
+    calls: defaultdict[str, int] = defaultdict(int)
     for part in parts:
         for name, tally in part.items():
-            merged.setdefault(name, Tally()).merge(tally)
-    ranked = sorted(merged.items(), key=lambda item: -item[1].calls)
-    return [{"name": name, **tally.sums()} for name, tally in ranked[:most]]
+            calls[name] += tally.calls
+    rows = []
+    for name in nlargest(most, calls, key=calls.__getitem__):
+        whole = Tally()
+        for part in parts:
+            whole.merge(part.get(name, _NOTHING))
+        rows.append({"name": name, **whole.sums()})
+    return rows
 
 
 def _verdicts(quarters: Iterable[Quarter]) -> list[Json]:

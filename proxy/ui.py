@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response, get
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from proxy.errors import UnknownPath
@@ -43,7 +44,7 @@ def ui_handlers() -> list[ControllerRouterHandler]:
         return answer(request, "index.html")
 
     @get("/ui/{name:str}", sync_to_thread=False)
-    def asset(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         if name not in files:
             raise UnknownPath("Nothing is served there.")
         return answer(request, name)

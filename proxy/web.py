@@ -27,19 +27,23 @@ _CALLER = (*HEADERS, "x-forwarded-for")
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def make_app(edge: Edge, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
-    """The application: the OpenAI paths are the edge's, all others Litestar's. `handlers` are the operator's routes.
-
-    The edge stands before Litestar and not inside it: its wrappers cost a tenth of a call and a frame an event
-    (docs/decisions/0001-edge-before-litestar.md).
-    """
-    web = Litestar(
+def make_web(health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """Everything that is not hot: health, documentation and `handlers`, the operator's routes."""
+    return Litestar(
         route_handlers=[*_health_handlers(health), *docs_handlers(VERSION), *handlers],
         exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
+
+
+def make_app(edge: Edge, web: ASGIApp) -> ASGIApp:
+    """The application: the OpenAI paths are the edge's, all others Litestar's.
+
+    The edge stands before Litestar and not inside it: its wrappers cost a tenth of a call and a frame an event
+    (docs/decisions/0001-edge-before-litestar.md).
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         target = find_target(scope["raw_path"])  # the server speaks no protocol but HTTP

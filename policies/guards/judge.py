@@ -34,6 +34,8 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     """Whether it is grave enough to block; else it is only to be flagged."""
     reasons: tuple[str, ...] = ()
     spans: tuple[tuple[int, Span], ...] = ()
+    partial: bool = False
+    """Whether nothing was found, in a text of which only a part was looked at."""
 
 
 Findings = tuple[Finding, ...]
@@ -143,6 +145,8 @@ def _scanned(plan: Plan, unit: Unit, text: str) -> Work:
             verdict = yield from guard.scan(text, unit.role)
             if verdict.action != "allow":
                 findings.append(Finding(index, verdict.score, verdict.action == "block", verdict.reasons))
+            elif verdict.scanned < len(text):
+                findings.append(Finding(index, verdict.score, blocks=False, partial=True))
         yield
     return tuple(findings)
 

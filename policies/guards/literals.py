@@ -20,15 +20,17 @@ def literals(texts: Iterable[str], what: str, *, whole_words: bool) -> Patterns:
 
     def open_from(text: str) -> int:
         """The earliest end of the text that one of the wanted ones begins with."""
-        for first in firsts.finditer(text, max(0, len(text) - longest)):
+        first = firsts.search(text, max(0, len(text) - longest))
+        while first is not None:
             if _alike(text[first.start() :]) in beginnings:
                 return first.start()
+            first = firsts.search(text, first.end())
         return len(text)
 
     any_of = "|".join(map(re.escape, wanted))
     before, after = (r"(?<!\w)", r"(?!\w)") if whole_words else ("", "")
     regex = re.compile(rf"{before}(?=({any_of}){after})", re.IGNORECASE)
-    return Patterns([Pattern(what, f"(?i){'|'.join(map(_quoted, wanted))}", regex)], open_from)
+    return Patterns([Pattern(what, f"(?i){'|'.join(map(_quoted, wanted))}", regex)], open_from, least=len(wanted[-1]))
 
 
 def _alike(text: str) -> str:

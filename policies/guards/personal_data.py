@@ -23,6 +23,7 @@ _IBAN: Final = {
 }  # fmt: skip
 # A number with blanks has at most 68 characters; it may grow while the text ends in characters that such numbers hold.
 _OPEN: Final = re.compile(r"(?:[A-Z]{2}\d{2}[A-Z0-9 ]{0,68}|[+(]?[\dA-Z][\dA-Z ().+/-]{0,48})\Z", re.ASCII)
+_BEGINS: Final = re.compile(r"[0-9A-Z+(]")
 _WINDOW: Final = 72
 # All have a digit or an @, but for an IPv6 address, which has two colons.
 _SUSPECTS: Final = re.compile(r"[0-9@]|:[0-9A-Fa-f]{0,4}:")
@@ -165,6 +166,8 @@ def _local_phone(body: str) -> Pattern:
 
 def _open_from(text: str) -> int:
     start = max(0, len(text) - _WINDOW)
+    if _BEGINS.search(text, start) is None:
+        return len(text)
     found = _OPEN.search(text, start)
     return found.start() if found else len(text)
 

@@ -73,17 +73,18 @@ class Runs:
             held -= len(said.pop())
         if not said or said[-1][:_LONGEST_WORD].casefold() not in self._known:
             return held
-        return self._chain(text, held)
+        return self._chain(text, said[-self._size + 1 :], held)
 
-    def _chain(self, text: str, held: int) -> int:
-        """The start of the words before `held` that stand in the prompt in this order and could begin a run."""
-        after = ""
-        for word in reversed(list(_WORD.finditer(text, 0, held))[-self._size + 1 :]):
-            folded = word[0][:_LONGEST_WORD].casefold()
+    def _chain(self, text: str, said: list[str], held: int) -> int:
+        """The start of those of the words before `held` that stand in the prompt in this order and could begin a run."""
+        after, at = "", held
+        for word in reversed(said):
+            folded = word[:_LONGEST_WORD].casefold()
             if (after and (folded, after) not in self._pairs) or folded not in self._known:
                 break
+            at = text.rindex(word, 0, at)
             if folded in self._starts:
-                held = word.start()
+                held = at
             after = folded
         return held
 

@@ -48,7 +48,7 @@ class Reporter:
         record = call.record
         gravest: dict[int, str] = {}
         for number, each in enumerate(told):
-            shadow = plan.guards[each.guard].setting == "shadow"
+            shadow = plan.guards[each.guard].setting == "shadow" and each.done != "not_scanned"
             if number < _MOST:
                 self._one(call, plan.guards[each.guard], side, each, shadow=shadow)
             if shadow:
@@ -86,6 +86,8 @@ class Reporter:
             reasons=told.reasons,
         )
         call.record.guards.append(verdict)
+        if told.done == "not_scanned":
+            return
         with_text = self._with_texts and side == "input"  # what an answer must not show no log shows
         self._security.log(call, verdict, told.text, with_text=with_text)
 

@@ -63,14 +63,17 @@ class Patterns:
         patterns: Iterable[Pattern],
         open_from: Callable[[str], int] = len,
         suspects: re.Pattern[str] | None = None,
+        least: int = 1,
     ) -> None:
+        """`suspects` is found in every match, and none has fewer characters than `least`."""
         self._patterns = tuple(patterns)
         self.open_from = open_from
         self._probe = re2.Set.SearchSet()
         for pattern in self._patterns:
             self._probe.Add(pattern.probe)
         self._probe.Compile()
-        self.suspects: Suspects = self._likely if suspects is None else suspects.search
+        self._least = least
+        self.suspects: Suspects = self._is_likely if suspects is None else suspects.search
 
     def find(self, text: str, start: int = 0, /) -> list[Span]:
         """See Finder."""
@@ -80,6 +83,9 @@ class Patterns:
             for span in self._spans(self._patterns[index], text)
             if span.start >= start
         ]
+
+    def _is_likely(self, text: str) -> bool:
+        return len(text) >= self._least and bool(self._likely(text))
 
     def _likely(self, text: str) -> list[int]:
         return self._probe.Match(text.encode("utf-8", "replace")) or []

@@ -282,7 +282,7 @@ function renderTiles() {
     tile("Latency, p95", seconds(t.p95), `half within ${seconds(t.p50)}`),
     tile("First content, p95", seconds(t.first95), t.first50 === null ? "no streams" : `half within ${seconds(t.first50)}`),
     tile("Cache hits", percent(hits(t), lookups), lookups ? `${count(t.hits_exact)} exact, ${count(t.hits_semantic)} semantic` : "no lookups"),
-    tile("Spent", dollars(t.spent), `${dollars(t.saved)} saved by the caches`),
+    tile("Spent", dollars(t.spent), `${dollars(t.saved)} saved`),
   );
 }
 
@@ -350,7 +350,11 @@ function chip(text, tone = TONES[text] ?? "plain") {
 }
 
 function result(call) {
-  if (call.outcome === "error") return chip(`${call.status} ${call.error}`.trim(), call.status >= 500 || !call.status ? "bad" : "warn");
+  if (call.outcome === "error") {
+    const shown = chip(call.status ? String(call.status) : "failed", call.status >= 500 || !call.status ? "bad" : "warn");
+    shown.append(make("span", { class: "wide" }, ` ${call.error}`));
+    return shown;
+  }
   return call.outcome === "complete" && call.status >= 400 ? chip(String(call.status), "warn") : chip(call.outcome);
 }
 
@@ -362,8 +366,8 @@ function callRow(call) {
     make("td", { class: call.route ? "" : "none", title: call.route || call.model }, call.route || call.model || call.endpoint),
     make("td", { class: call.provider ? "wide" : "wide none", title: model }, model), make("td", {}, result(call)),
     make("td", { class: "wide" }, call.cache ? chip(call.cache) : ""), make("td", { class: "number" }, seconds(call.duration)),
-    make("td", { class: "number wide" }, call.stream ? seconds(call.first_content) : ""), make("td", { class: "number wide" }, call.tokens === null ? "" : count(call.tokens)),
-    make("td", { class: "number wide" }, call.cost === null ? "" : dollars(call.cost)), make("td", { class: "wide" }, call.caller));
+    make("td", { class: "number wide extra" }, call.stream ? seconds(call.first_content) : ""), make("td", { class: "number wide" }, call.tokens === null ? "" : count(call.tokens)),
+    make("td", { class: "number wide" }, call.cost === null ? "" : dollars(call.cost)), make("td", { class: "wide extra" }, call.caller));
   return row;
 }
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -260,3 +261,44 @@ async def test_what_fails_costs_nothing_and_what_breaks_costs_what_came(tmp_path
         row = found.ledger[broken.headers["x-request-id"]]
         assert (row["outcome"], row["estimated"]) == ("upstream_interrupted", 1)
         assert 15 <= row["completion"] <= 60
+
+
+async def command(gate: Gateway, *arguments: str) -> tuple[int, str]:
+    """A command beside the running gateway: its exit code and what it prints."""
+    config_file = str(gate.state.parent / "lockgate.yaml")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy.cli", *arguments, "--config", config_file, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_what_was_spent_can_be_asked_beside_the_gateway_and_in_it(tmp_path: Path) -> None:
+    """By administrators only; the sums are those of the answers, and a provider's account that agrees is said to."""
+    async with gateway(tmp_path, config()) as gate:
+        rich, free = await make_key(gate, budget=1, owner="acme"), await make_key(gate)
+        answers = [await ask(gate, key, chat("echo", f"call {n}")) for n in range(3) for key in (rich, free)]
+        await settled(gate.state / "lockgate.db", lambda each: len(each.ledger) == 6)
+        cost = sum(map(cost_in, answers)) / 1e9
+        async with Connection(gate.url) as wire:
+            for path in ("/admin/usage", "/admin/budgets"):
+                assert (await wire.request("GET", path)).status == 401
+                assert (await wire.request("GET", path, authorization=f"Bearer {rich}")).status == 403
+            admin = f"Bearer {ADMIN}"
+            told = await wire.request("GET", "/admin/usage?by=model", authorization=admin)
+            assert [(row["calls"], row["cost_usd"]) for row in told.json["usage"]] == [(6, pytest.approx(cost))]
+            table = await wire.request("GET", "/admin/usage?by=owner,key&owner=acme&format=csv", authorization=admin)
+            assert table.headers["content-type"] == "text/csv; charset=utf-8"
+            assert len(table.body.splitlines()) == 2
+            assert (await wire.request("GET", "/admin/usage?by=colour", authorization=admin)).status == 400
+            (balance,) = (await wire.request("GET", "/admin/budgets", authorization=admin)).json["budgets"]
+            assert (balance["spent_usd"], balance["reserved_usd"]) == (pytest.approx(cost / 2), 0)
+        code, said = await command(gate, "usage", "--by", "day,model", "--format", "csv")
+        assert (code, said.splitlines()[0].split(",")[:3]) == (0, ["day", "model", "calls"])
+        export = tmp_path / "export.csv"
+        export.write_text(said)
+        columns = [f"--{name}-column={name}" for name in ("day", "model", "calls")]
+        arguments = ["reconcile", str(export), *columns, "--cost-column=cost_usd", "--tolerance=0"]
+        assert (await command(gate, *arguments))[0] == 0
+        export.write_text(said.replace(",6,", ",7,"))
+        assert (await command(gate, *arguments))[0] == 1

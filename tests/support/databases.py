@@ -1,27 +1,36 @@
-"""Databases for tests: a file, or a new database on one PostgreSQL that serves the whole session."""
+"""Databases for tests: a file, or a new database on one PostgreSQL that serves a whole test module."""
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.postgres import Postgres, fresh, shared_postgres
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from support.postgres import Postgres, postgres
+
+from proxy.state import parse_url
 
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """One PostgreSQL; who stops it starts it again."""
-    with shared_postgres(tmp_path_factory.mktemp("databases") / "postgres") as running:
-        yield running
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one module, in a folder of its own: another user must be able to reach it."""
+    with tempfile.TemporaryDirectory(prefix="lockgate-") as folder, asyncio.Runner() as runner:
+        opened = postgres(Path(folder) / "postgres")
+        yield runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
 
 
 @pytest.fixture
 def postgres_url(postgres_server: Postgres) -> str:
-    """An empty database on it."""
-    return asyncio.run(fresh(postgres_server, f"t{next(_numbers)}"))
+    """An empty database on the module's PostgreSQL."""
+    name = f"t{next(_numbers)}"
+    asyncio.run(_create(postgres_server, name))
+    return postgres_server.url.removesuffix("postgres") + name
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -31,3 +40,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/state/lockgate.db"
     found: str = request.getfixturevalue("postgres_url")
     return found
+
+
+async def _create(server: Postgres, name: str) -> None:
+    engine = create_async_engine(parse_url(server.url), isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text(f"CREATE DATABASE {name}"))
+    finally:
+        await engine.dispose()

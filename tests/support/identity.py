@@ -93,14 +93,14 @@ async def instance(url: str, clock: Clock | None = None, **settings: Any) -> Asy
 class Authority:
     """An issuer of tokens elsewhere: keys of every kind, the JWKS of those that are published, and its outages."""
 
-    def __init__(self) -> None:
-        self.private: dict[str, Any] = {
+    def __init__(self, private: dict[str, Any] | None = None) -> None:
+        self.private: dict[str, Any] = private or {
             "rsa": rsa.generate_private_key(public_exponent=65537, key_size=2048),
             "ec": ec.generate_private_key(ec.SECP256R1()),
             "ed": ed25519.Ed25519PrivateKey.generate(),
         }
         self.algorithms = {"rsa": "RS256", "ec": "ES256", "ed": "EdDSA"}
-        self.published = ["rsa", "ec", "ed"]
+        self.published = [*self.private]
         self.extra: list[dict[str, Any]] = []
         self.away = False
         self.fetched = 0

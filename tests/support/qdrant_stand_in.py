@@ -26,7 +26,8 @@ class QdrantStandIn:
     """What a test can do to it: stop and start it on the same port, make it slow, make it refuse."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="qdrant-stand-in-"))
+        memory = Path("/dev/shm")  # a real disk would make its laws wait for others
+        self.folder = Path(tempfile.mkdtemp(prefix="qdrant-stand-in-", dir=memory if memory.exists() else None))
         self.collections: dict[str, edge.EdgeShard] = {}
         self.created: dict[str, Json] = {}
         self.indexes: dict[str, Json] = {}
@@ -35,6 +36,10 @@ class QdrantStandIn:
         self.status = 200
         self.port = 0
         self._runner: web.AppRunner | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._runner is not None
 
     @property
     def url(self) -> str:

@@ -118,12 +118,14 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 
 POLICY_KEYS = {
+    "authenticate",
     "client_limits",
     "caller_limits",
     "parameters",
     "input_guards",
     "single_flight",
     "exact_cache",
+    "budget",
     "output_guards",
     "failover",
     "record",

@@ -19,6 +19,7 @@ FAKE = {
     "providers": {"fake": {"kind": "fake"}, "dead": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
     "routes": {
         "chat": {"deployments": [{"provider": "fake", "model": "echo"}]},
+        "fails": {"deployments": [{"provider": "fake", "model": "echo-500"}]},
         "second": {"deployments": [{"provider": "dead", "model": "x"}, {"provider": "fake", "model": "echo"}]},
     },
     "failover": {"tries": 1},
@@ -200,13 +201,16 @@ async def test_other_accounts_are_told_that_they_may_not(accounts: Gateway, page
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("width", [360, 768, 960, 1280])
 async def test_it_fits_every_screen(local: Gateway, page: Page, width: int, dark: bool) -> None:
-    """Nothing runs off sideways, nothing to press is too small for a thumb, the scheme is followed."""
-    await ask(local, "chat")
+    """Nothing runs off sideways, tables neither, nothing to press is too small for a thumb, the scheme is followed."""
+    for model in ("chat", "second", "fails", "nowhere", HOSTILE):
+        await ask(local, model)
     await page.open(f"{local.url}/ui", width=width, dark=dark)
     await page.until("document.querySelector('#calls tbody tr')")
     assert await page.run("document.documentElement.scrollWidth") <= width
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    assert await page.run(wide) == []
     small = "[...document.querySelectorAll('#board > * button, #board select, header label')].filter(e => e.offsetHeight && e.closest('td') === null && e.offsetHeight < 24).length"
     assert await page.run(small) == 0
     back = await page.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")

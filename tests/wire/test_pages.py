@@ -69,7 +69,7 @@ async def test_health_answers_under_both_names(live: Gateway, path: str) -> None
 async def test_the_operators_routes_open_to_the_admin_key_only(
     live: Gateway, headers: dict[str, str], status: int
 ) -> None:
-    """In any of the three headers; two that differ are refused."""
+    """In any of the three headers; keys that differ are refused."""
     async with Connection(live.url) as wire:
         answer = await wire.request("GET", "/admin/routes", b"", **headers)
     assert answer.status == status

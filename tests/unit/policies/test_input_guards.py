@@ -240,6 +240,19 @@ async def test_images_are_not_scanned_and_said_to_be_so() -> None:
     assert ("*", "not_scanned", "messages[0].content") in [(v.guard, v.action, v.where) for v in call.record.guards]
 
 
+async def test_what_is_scanned_in_part_is_not_called_allowed() -> None:
+    """Head, tail and pieces between of a text over `max_chars`; whatever is found in those counts."""
+    story = "The harbour was quiet in the morning, and the boats came back. " * 400
+    partly: Settings = [{"kind": "injection", "max_chars": 8000}]
+    call = make_call(messages=[message("user", story)])
+    await passed(call, partly)
+    assert call.record.guard == "not_scanned"
+    assert [(v.guard, v.action, v.where) for v in call.record.guards] == [
+        ("injection", "not_scanned", "messages[0].content")
+    ]
+    await refused(make_call(messages=[message("user", story + ATTACK)]), partly)
+
+
 async def test_token_ids_are_not_scanned() -> None:
     """Whoever sends tokens sends no text."""
     call = make_call(endpoint=EMBEDDINGS, input=[[1, 2, 3], [4]])

@@ -333,6 +333,7 @@ def test_passwords_that_anybody_would_try_are_refused(password: str) -> None:
         "$2b$12$abcdefghijklmnopqrstuv",
         argon2.PasswordHasher(type=argon2.Type.I, time_cost=1, memory_cost=8, parallelism=1).hash("x" * 8),
     ],
+    ids=["empty", "plain", "bcrypt", "argon2i"],
 )
 def test_only_argon2id_hashes_are_taken(bad: str) -> None:
     """`lockgate users hash` makes them."""

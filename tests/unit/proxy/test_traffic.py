@@ -1,10 +1,11 @@
 """The charts' figures, with a clock that the tests move."""
 
+import pytest
 from support.calls import Clock
 from support.sealed import sealed
 
 from proxy.call import Record, Verdict
-from proxy.traffic import STEPS, Traffic
+from proxy.traffic import STEPS, Range, Traffic
 
 
 def at(clock: Clock, **facts: object) -> Record:
@@ -145,3 +146,16 @@ def test_a_clock_that_goes_back_loses_nothing() -> None:
     traffic.write(at(clock))
     clock.now += 120
     assert traffic.totals("5m")["calls"] == 2
+
+
+@pytest.mark.parametrize(("span", "step", "number"), [(span, *shape) for span, shape in STEPS.items()])
+def test_totals_have_a_call_at_once_and_for_as_long_as_the_range(span: Range, step: int, number: int) -> None:
+    clock = Clock(1_000_000.0)
+    traffic = Traffic(clock)
+    traffic.write(at(clock))
+    assert traffic.totals(span)["calls"] == 1
+    assert traffic.totals(span)["p50"] is not None
+    clock.now = 1_000_000 - 1_000_000 % step + step * number
+    assert traffic.totals(span)["calls"] == 1
+    clock.now += step
+    assert traffic.totals(span)["calls"] == 0

@@ -81,11 +81,11 @@ def cost(guard: Guard, text: str) -> float:
 @pytest.mark.parametrize("kind", GUARDS)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_take_linear_time(kind: str, name: str) -> None:
-    """Four times the text takes at most some eight times as long, and no text a second and a half."""
+    """Four times the text takes at most some twelve times as long (caches, windows), and no text a second and a half."""
     guard, text = GUARDS[kind], HOSTILE[name]
     short = min(cost(guard, text[: len(text) // 4]) for _ in range(2))
     whole = min(cost(guard, text) for _ in range(2))
-    assert whole < max(8 * short, 0.05)
+    assert whole < max(12 * short, 0.1)
     assert whole < 1.5
 
 
