@@ -155,7 +155,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
-    callers = _callers(config, keepers, transport)
+    callers = keepers.identity.callers if keepers.identity is not None else _admin_only(config)
     before, after = policies(config, keepers, router, callers)
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
@@ -170,6 +170,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         callers=callers,
         closes=[transport.aclose, fake.aclose],
     )
+    _configure_identity(config, keepers, transport)  # last: it holds at once, so nothing may fail any more
     return runtime, planned
 
 
@@ -243,13 +244,13 @@ def policies(config: Config, keepers: Keepers, router: Router, callers: Callers)
     return before, after
 
 
-def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
-    """Who is let in. Raises OSError when this instance began without what the configuration now asks for."""
-    if config.authenticate is None or not config.needs_identity:
-        return _admin_only(config)
+def _configure_identity(config: Config, keepers: Keepers, transport: Transport) -> None:
+    """Let in whom the configuration names. Raises OSError when this instance began without what it now asks for."""
     identity = keepers.identity
     if identity is None:
-        raise OSError("authenticate: this instance began without it; restart")
+        if config.needs_identity:
+            raise OSError("authenticate: this instance began without it; restart")
+        return
 
     async def fetch(url: str) -> bytes:
         try:
@@ -264,8 +265,8 @@ def _callers(config: Config, keepers: Keepers, transport: Transport) -> Callers:
             raise OSError(f"status {answer.status}")
         return answer.body
 
-    identity.configure(config.authenticate, config.secrets.admin_key, config.secrets.signing, fetch)
-    return identity.callers
+    nobody = AuthenticateConfig(keys=False)
+    identity.configure(config.authenticate or nobody, config.secrets.admin_key, config.secrets.signing, fetch)
 
 
 def _admin_only(config: Config) -> Callers:

@@ -63,12 +63,7 @@ class Identity:
         self._tokens.configure(signer, users)
         self._login = None if config.login is None or signer is None else self._make_login(config.login, signer)
         has_tokens = config.login is not None or bool(config.issuers)
-        self.callers = Callers(
-            admin_key,
-            self._failures,
-            keys=self._keys if config.keys else None,
-            tokens=self._tokens if has_tokens else None,
-        )
+        self.callers.configure(admin_key, self._keys if config.keys else None, self._tokens if has_tokens else None)
 
     async def start(self) -> None:
         """Read what must be known. Raises OSError."""

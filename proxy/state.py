@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from proxy.errors import Overloaded
@@ -113,7 +114,7 @@ class Database:
         """Tell a database that is away from everything else, and remember which it is."""
         try:
             yield
-        except (OSError, TimeoutError, OperationalError, InterfaceError) as error:
+        except (OSError, TimeoutError, PoolTimeoutError, OperationalError, InterfaceError) as error:
             if not self._away:
                 logger.warning("the database is away: %s", _first_line(error))
             self._away = True
@@ -149,8 +150,8 @@ def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         arguments: dict[str, Any] = {"timeout": _CONNECT, "command_timeout": _STATEMENT}
         return create_async_engine(url, pool_pre_ping=True, pool_timeout=_CONNECT, connect_args=arguments)
-    _make_file(url)
-    engine = create_async_engine(url, connect_args={"timeout": _STATEMENT})
+    waiting = {"pool_timeout": _CONNECT} if _make_file(url) else {}  # in memory there is one connection for all
+    engine = create_async_engine(url, connect_args={"timeout": _STATEMENT}, **waiting)
 
     @event.listens_for(engine.sync_engine, "connect")
     def settle(connection: Any, _record: object) -> None:
@@ -168,17 +169,17 @@ def _engine(url: URL) -> AsyncEngine:
     return engine
 
 
-def _make_file(url: URL) -> None:
-    """A file for its owner only, with a write-ahead log: a mode the file keeps. Raises OSError."""
+def _make_file(url: URL) -> bool:
+    """A file for its owner only, with a write-ahead log: a mode the file keeps. False: it is none. Raises OSError."""
     if not url.database or url.database == ":memory:":
-        return
+        return False
     path = Path(url.database)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     for _ in range(_TRIES):
         with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode=WAL")
-            return
+            return True
         time.sleep(_PAUSE)  # another instance is switching it, which SQLite does not wait for
     raise OSError(f"{path} is locked by another program")
 
