@@ -13,7 +13,7 @@ PYTEST ?= -n 2 --dist loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 CLIENTS := tests/wire/envs
 
-.PHONY: help setup serve test check bench peers chaos eval train-guard lock
+.PHONY: help setup serve mlflow test check bench peers chaos soak eval train-guard prices lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ $(READY): $(PACKAGES) pyproject.toml
 serve: setup  ## start the gateway on http://127.0.0.1:8000 (ARGS="--config lockgate.yaml" passes options)
 	@exec $(BIN)/lockgate serve $(ARGS)
 
+mlflow: setup  ## open MLflow on the local store: http://127.0.0.1:5001 (ARGS="--port 5002" passes options)
+	@exec $(BIN)/lockgate mlflow $(ARGS)
+
 test: setup  ## run the tests; the last lines are pytest's summary
 	@$(BIN)/python -m pytest $(PYTEST)
 
@@ -54,6 +57,9 @@ peers: setup  ## measure beside the LiteLLM proxy and Portkey's gateway, from th
 chaos: setup  ## kill providers under 200 clients and judge what they saw (minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py
 
+soak: setup  ## every policy under every kind of caller for MINUTES=20; nothing may grow
+	@PYTHONPATH=tests:tests/chaos $(BIN)/python tests/chaos/soak.py $(if $(MINUTES),--minutes $(MINUTES))
+
 eval: setup  ## measure the guards on the data folder named by LOCKGATE_DATA (absent: says so)
 	@PYTHONPATH=. $(BIN)/python tests/eval/guards.py
 
@@ -61,9 +67,12 @@ train-guard: setup  ## train the injection classifier anew from LOCKGATE_DATA an
 	@$(PIP) --editable '.[train]'
 	@$(BIN)/python -m policies.guards.train
 
+prices: setup  ## make the table of prices anew from the installed litellm (no network)
+	$(BIN)/python tools/prices.py
+
 lock: setup  ## resolve every lock file anew, with hashes and without index addresses
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
-	set -e; for name in openai2 openai3 langchain llamaindex node; do \
+	set -e; for name in openai2 openai3 langchain llamaindex node stack; do \
 		$(COMPILE) --no-annotate --upgrade $(CLIENTS)/$$name/requirements.in --output-file $(CLIENTS)/$$name/requirements.lock; done
 	$(COMPILE) --no-annotate --upgrade bench/envs/peers/requirements.in --output-file bench/envs/peers/requirements.lock
 	for folder in $(CLIENTS)/node bench/envs/peers; do \

@@ -4,7 +4,7 @@ Blocking: it belongs into a process of its own. Sources: mlflow 3.17, `server/ot
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -17,6 +17,16 @@ _MISSING = 404
 _PROTOBUF = {"content-type": "application/x-protobuf"}
 _METRICS = 900
 """MLflow takes a thousand in one request."""
+
+
+INSTANCE_TAG = "lockgate_instance"
+
+
+class Instance(NamedTuple):
+    """Who ships: a name for people, and a mark that it keeps from start to start."""
+
+    name: str
+    mark: str
 
 
 class Refused(Exception):
@@ -56,18 +66,15 @@ class Collector:
 
 
 class MLflowServer:
-    """An MLflow tracking server. Makes the experiment, and the run for its metrics, when they are not there.
+    """An MLflow tracking server. Makes the experiment, and the run of this instance, when they are not there."""
 
-    `run` is the id of the run to go on with, if there is one.
-    """
-
-    def __init__(self, url: str, experiment: str, instance: str, headers: Mapping[str, str], run: str = "") -> None:
+    def __init__(self, url: str, experiment: str, instance: Instance, headers: Mapping[str, str]) -> None:
         self._url = url.rstrip("/")
         self._experiment = experiment
         self._experiment_id = ""
         self._instance = instance
         self._client = httpx.Client(timeout=_TIMEOUT, headers=dict(headers))
-        self.run = run
+        self._run = ""
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """See Traces."""
@@ -81,25 +88,26 @@ class MLflowServer:
 
     def log(self, figures: Mapping[str, float], at: float) -> None:
         """See Metrics."""
-        if not self.run:
-            made = self._call("POST", "runs/create", json=self._new_run(at))
-            self.run = str(made["run"]["info"]["run_id"])
+        run = self._run = self._run or self._run_of(at)
         timestamp = int(at * 1000)
         metrics = [{"key": name, "value": value, "timestamp": timestamp, "step": int(at)} for name, value in figures.items()]  # fmt: skip
         for first in range(0, len(metrics), _METRICS):
-            batch = {"run_id": self.run, "metrics": metrics[first : first + _METRICS]}
+            batch = {"run_id": run, "metrics": metrics[first : first + _METRICS]}
             answer = _asked(self._client, "POST", f"{self._url}/api/2.0/mlflow/runs/log-batch", json=batch)
             if answer.status_code == _MISSING:  # the run is gone: another is begun next time
-                self.run = ""
+                self._run = ""
             _checked(answer)
 
-    def _new_run(self, at: float) -> dict[str, Any]:
-        return {
-            "experiment_id": self._experiment_of(),
-            "run_name": self._instance,
-            "start_time": int(at * 1000),
-            "tags": [{"key": "mlflow.source.name", "value": "lockgate"}],
-        }
+    def _run_of(self, at: float) -> str:
+        """The run that an earlier process of this instance made, or a new one."""
+        experiment, mark = self._experiment_of(), self._instance.mark
+        asked = {"experiment_ids": [experiment], "filter": f"tags.{INSTANCE_TAG} = '{mark}'", "max_results": 1}
+        found = self._call("POST", "runs/search", json=asked).get("runs") or []
+        if not found:
+            tags = [{"key": INSTANCE_TAG, "value": mark}, {"key": "mlflow.source.name", "value": "lockgate"}]
+            new = {"experiment_id": experiment, "run_name": self._instance.name, "start_time": int(at * 1000)}
+            found = [self._call("POST", "runs/create", json={**new, "tags": tags})["run"]]
+        return str(found[0]["info"]["run_id"])
 
     def _experiment_of(self) -> str:
         if not self._experiment_id:

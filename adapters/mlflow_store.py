@@ -7,14 +7,14 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric, RunTag, ViewType
 from mlflow.entities.span import Span
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.mlflow import Refused, Unavailable
+from adapters.mlflow import INSTANCE_TAG, Instance, Refused, Unavailable
 
 _SERVER_FAULT = 500
 _METRICS = 900
@@ -26,7 +26,7 @@ class LocalStore:
     The same promises as `adapters.mlflow.MLflowServer`.
     """
 
-    def __init__(self, database: Path, artifacts: Path, experiment: str, instance: str, run: str = "") -> None:
+    def __init__(self, database: Path, artifacts: Path, experiment: str, instance: Instance) -> None:
         self._database = database
         self._artifacts = artifacts
         self._experiment = experiment
@@ -34,7 +34,7 @@ class LocalStore:
         self._store: SqlAlchemyStore | None = None
         self._experiment_id = ""
         self._lock = threading.Lock()
-        self.run = run
+        self._run = ""
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """See `adapters.mlflow.Traces`."""
@@ -59,17 +59,23 @@ class LocalStore:
         timestamp = int(at * 1000)
         metrics = [Metric(name, value, timestamp, int(at)) for name, value in figures.items()]
         try:
-            if not self.run:
-                tags = [RunTag("mlflow.source.name", "lockgate")]
-                self.run = store.create_run(self._experiment_id, "", timestamp, tags, self._instance).info.run_id
+            self._run = self._run or self._run_of(store, timestamp)
             for first in range(0, len(metrics), _METRICS):
-                store.log_batch(self.run, metrics[first : first + _METRICS], [], [])
+                store.log_batch(self._run, metrics[first : first + _METRICS], [], [])
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                self.run = ""
+            self._run = ""
             raise Unavailable(str(error)[:200]) from error
         except (SQLAlchemyError, OSError) as error:
             raise Unavailable(str(error)[:200]) from error
+
+    def _run_of(self, store: SqlAlchemyStore, timestamp: int) -> str:
+        mark = self._instance.mark
+        asked = f"tags.{INSTANCE_TAG} = '{mark}'"
+        found = store.search_runs([self._experiment_id], asked, ViewType.ACTIVE_ONLY, max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = [RunTag(INSTANCE_TAG, mark), RunTag("mlflow.source.name", "lockgate")]
+        return str(store.create_run(self._experiment_id, "", timestamp, tags, self._instance.name).info.run_id)
 
     def _open(self) -> SqlAlchemyStore:
         with self._lock:

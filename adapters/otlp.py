@@ -104,7 +104,7 @@ class _Trace:
                 or None,
             }
             yield self._child("cache", record.queued, record.queued, facts)
-        if record.flight:
+        if record.flight == "followed":
             yield self._child("single_flight", record.queued, record.queued, {"lockgate.flight": record.flight})
 
     def _attempts(self) -> list[Span]:
@@ -197,7 +197,9 @@ def _facts(record: Record) -> dict[str, Value | None]:
                 **({"cache_creation_input_tokens": usage.cache_write} if usage.cache_write else {}),
             ),
         }
-    if record.cost is not None:
+        # without a cost MLflow would put one in, by its own list and the model's name
+        facts["mlflow.llm.cost"] = _json(total_cost=record.cost / NANO) if record.cost is not None else "{}"
+    elif record.cost is not None:
         facts["mlflow.llm.cost"] = _json(total_cost=record.cost / NANO)
     return facts | {f"mlflow.traceTag.{name}": value for name, value in _tags(record).items() if value}
 
@@ -215,13 +217,14 @@ def _tags(record: Record) -> dict[str, str]:
         "model": record.upstream_model,
         "cache": record.cache,
         "guard": record.guard,
-        "flight": record.flight,
+        "flight": record.flight if record.flight == "followed" else "",
         "attempts": str(len(record.attempts) or ""),
         "fallbacks": str(record.fallbacks or ""),
         "stream": "true" if record.stream else "false",
         "caller": record.caller,
         "owner": record.owner,
         "tags": ",".join(record.tags),
+        "unpriced": "true" if record.usage is not None and record.cost is None else "",
         "client_request_id": record.client_request_id,
     }
 

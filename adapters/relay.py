@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 
 from adapters.transport import Opened, TransportError
-from proxy.call import Outcome, Record
+from proxy.call import Outcome, Record, Usage
 from proxy.chunks import Reader, StreamFault
 from proxy.errors import UpstreamInterrupted
+from proxy.guess import tokens_of
 from proxy.limits import IdleLimit, Limit
 from proxy.response_events import ResponseReader
 from proxy.sse import EventTooLarge, Framer
@@ -60,8 +61,7 @@ class Relay:
 
     async def release(self, _outcome: Outcome) -> None:
         """Let the connection go: for reuse after a good end, else at once."""
-        if self._reader.usage is not None:
-            self._record.usage = self._reader.usage
+        self._tell_usage()
         try:
             if self._reader.complete:
                 with Limit(_DRAIN):
@@ -92,10 +92,18 @@ class Relay:
     def _finish(self) -> None:
         """The stream is whole: what it used is known before its last item is handed over."""
         self._ended = True
-        if self._reader.usage is not None:
-            self._record.usage = self._reader.usage
+        self._tell_usage()
+
+    def _tell_usage(self) -> None:
+        """The provider's count, or ours of what came: a stream that breaks, and one that is left, has none of its own."""
+        reader, record = self._reader, self._record
+        if reader.usage is not None:
+            record.usage = reader.usage
+        else:
+            record.usage = Usage(record.prompt, max(reader.deltas, tokens_of(reader.text)), estimated=True)
 
     def _interrupted(self, error: Exception) -> UpstreamInterrupted:
+        self._tell_usage()
         what, kind = _told(error)
         failure = UpstreamInterrupted(f"The provider's stream broke: {what}.", kind=kind)
         if isinstance(self._reader, ResponseReader):

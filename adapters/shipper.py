@@ -34,7 +34,7 @@ _PATIENCE = 1.0
 """Seconds that a first record waits for others."""
 _PAUSE = 0.25
 _BACKOFF = 0.5
-_BACKOFF_CAP = 30.0
+_BACKOFF_CAP = 10.0
 _PROBES = 16
 """Parts of a refused batch that are tried before the server is held to be at fault and not what is sent."""
 _THIN = 10
@@ -255,7 +255,7 @@ def _halves(batch: list[Stored]) -> list[list[Stored]]:
 class MetricShipper:
     """The figures of every interval, from all records. Totals and cursor are written together: each record counts once.
 
-    `run_of` tells the id of the run in which they stand, so that a later process goes on with it. `now` is Unix time.
+    `now` is Unix time.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, by name
@@ -264,7 +264,6 @@ class MetricShipper:
         folder: Path,
         *,
         metrics: Metrics,
-        run_of: Callable[[], str],
         interval: float,
         lag: Callable[[], int],
         stop: threading.Event,
@@ -273,7 +272,6 @@ class MetricShipper:
     ) -> None:
         self._folder = folder
         self._metrics = metrics
-        self._run_of = run_of
         self._lag = lag
         self._stop = stop
         self._now = now
@@ -282,7 +280,7 @@ class MetricShipper:
         mark = self._cursor.load()
         self._position = mark[0] if mark else 0
         self._tail = Tail(folder, self._position)
-        self._meter = Meter(interval, note_of(mark).totals)
+        self._meter = Meter(interval, _note_of(mark).totals)
         self.progress = Progress(name)
 
     def run(self) -> None:
@@ -323,27 +321,25 @@ class MetricShipper:
         self._waits.reset()
         self.progress.trouble = ""
         try:
-            self._cursor.save(self._position, msgspec.json.encode(Note(self._run_of(), self._meter.totals)))
+            self._cursor.save(self._position, msgspec.json.encode(_Note(self._meter.totals)))
         except OSError as error:
             logger.warning("a cursor could not be written: %s", error)
         return True
 
 
-class Note(msgspec.Struct):
+class _Note(msgspec.Struct):
     """What stands beside the cursor of the figures."""
 
-    run: str = ""
     totals: dict[str, int] = {}
 
 
-def note_of(mark: tuple[int, bytes] | None) -> Note:
-    """The note of a cursor; an empty one where there is none."""
+def _note_of(mark: tuple[int, bytes] | None) -> _Note:
     if mark is None or mark[1] == b"null":
-        return Note()
+        return _Note()
     try:
-        return msgspec.json.decode(mark[1], type=Note)
+        return msgspec.json.decode(mark[1], type=_Note)
     except msgspec.DecodeError:
-        return Note()
+        return _Note()
 
 
 class _Waits:

@@ -32,6 +32,8 @@ class ShipperSettings(msgspec.Struct, frozen=True):
     """The outbox."""
     max_size: int
     instance: str
+    mark: str
+    """What tells this instance from others, from start to start."""
     experiment: str
     mlflow: str | None
     """Its URL, a `sqlite:` URI, or None for none."""
@@ -40,7 +42,9 @@ class ShipperSettings(msgspec.Struct, frozen=True):
     interval: float = 30.0
     otlp: str | None = None
     otlp_headers: dict[str, str] = {}
-    redact: bool = False
+    log_format: Literal["console", "json"] = "console"
+    log_level: str = ""
+    """A level's name; empty as the environment says."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -61,7 +65,7 @@ class ShipperProcess:
     name = "mlflow"
 
     def __init__(self, settings: ShipperSettings, module: str) -> None:
-        self._settings = settings
+        self._settings = msgspec.json.encode(settings) + b"\n"
         self._module = module
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -125,7 +129,7 @@ class ShipperProcess:
         )
         if process.stdin is None or process.stdout is None:
             return
-        process.stdin.write(msgspec.json.encode(self._settings) + b"\n")
+        process.stdin.write(self._settings)
         while line := await process.stdout.readline():
             with contextlib.suppress(msgspec.DecodeError):
                 self.report = msgspec.json.decode(line, type=Report)

@@ -9,8 +9,13 @@ from msgspec import Raw
 
 from adapters.upstream_errors import bad_answer
 from proxy.call import Call, Usage
-from proxy.endpoints import CHAT, EMBEDDINGS
-from proxy.usage import parse_usage
+from proxy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+from proxy.guess import tokens_of
+from proxy.usage import in_tier, parse_usage
+
+_WRAPPING = 90
+"""Bytes around the text of an answer's one choice."""
+_SAYS = (CHAT, COMPLETIONS, RESPONSES)
 
 
 class _View(msgspec.Struct):
@@ -20,12 +25,13 @@ class _View(msgspec.Struct):
     output: Raw = Raw()
     usage: Raw = Raw()
     error: Any = None
+    service_tier: Any = None
 
 
 _decode = msgspec.json.Decoder(_View).decode
 
 
-def check_whole(body: bytes, status: int, call: Call) -> tuple[bytes, Usage | None]:
+def check_whole(body: bytes, status: int, call: Call) -> tuple[bytes, Usage]:
     """The body to send and the usage it names. Raises UpstreamUnavailable when a success is no answer."""
     try:
         if not body.isascii():
@@ -47,7 +53,15 @@ def check_whole(body: bytes, status: int, call: Call) -> tuple[bytes, Usage | No
             body = _as_asked(body, answer, call)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error):
         raise bad_answer(status, "bad_shape") from None
-    return body, parse_usage(view.usage)
+    usage = in_tier(parse_usage(view.usage), view.service_tier)
+    return body, usage if usage is not None else _guess(answer, call)
+
+
+def _guess(answer: bytes, call: Call) -> Usage:
+    """Our own count, where the provider has none."""
+    return Usage(
+        call.record.prompt, tokens_of(max(0, len(answer) - _WRAPPING)) if call.endpoint in _SAYS else 0, estimated=True
+    )
 
 
 def _repair_tools(body: bytes) -> bytes:

@@ -37,6 +37,8 @@ class Health(msgspec.Struct):
     until: float = 0.0
     reason: str = ""
     probing: bool = False
+    rests: int = 0
+    """How many times it began to rest."""
     latency: float | None = None
     """Smoothed: each new one counts a fifth."""
     recent: deque[tuple[float, bool]] = msgspec.field(default_factory=lambda: deque(maxlen=100))
@@ -84,6 +86,7 @@ class Cooldowns:
             "standing": self.standing(deployment) if health.until else "open",
             "resting_for": round(max(0.0, health.until - self._now()), 3) if health.until else 0.0,
             "reason": health.reason,
+            "rests": health.rests,
             "latency": health.latency,
             "recent_good": sum(good for _, good in health.recent),
             "recent_failed": sum(not good for _, good in health.recent),
@@ -126,5 +129,7 @@ class Cooldowns:
                 self._rest(health, max(config.failing, error.retry_after or 0.0), error.kind)
 
     def _rest(self, health: Health, seconds: float, reason: str) -> None:
+        if not health.until:
+            health.rests += 1
         health.until = max(health.until, self._now() + min(seconds, self._config.longest))
         health.reason = reason

@@ -13,12 +13,13 @@ logger = logging.getLogger("lockgate")
 
 
 class Seat:
-    """One caller's place in a flight: the index of the item it takes next."""
+    """One caller's place in a flight: the index of the item it takes next, and the reply that takes it."""
 
-    __slots__ = ("position",)
+    __slots__ = ("position", "reply")
 
     def __init__(self) -> None:
         self.position = 0
+        self.reply: Reply | None = None
 
 
 class Flight:
@@ -76,6 +77,11 @@ class Flight:
             self._task.cancel()
         self._taken.set()
 
+    async def cleared(self) -> None:
+        """Wait until a flight that nobody is on any more has let everything go: all that can be known is known."""
+        if not self._seats and self._task is not None:
+            await asyncio.wait({self._task})
+
     async def head(self) -> Reply:
         """The reply at its commit. Raises what kept it from coming. Cancelling one who waits leaves the flight be."""
         if self._reply is None and self._failure is None:
@@ -113,13 +119,7 @@ class Flight:
         reply: Reply | None = None
         try:
             reply = await coming
-            if reply.streaming:
-                self._reply = reply
-                self._announce()
-            async for item in reply.items:
-                self._add(item)
-                if reply.streaming:
-                    await self._fastest_is_done()
+            await self._carry(reply)
             self._closing = "complete"
             self._reply = reply  # a whole answer is handed over once it is in hand: nobody waits twice
         except GatewayError as error:
@@ -139,6 +139,18 @@ class Flight:
             if self._on_closed is not None:
                 self._on_closed()
 
+    async def _carry(self, reply: Reply) -> None:
+        """Take the reply's items aboard, a stream's at the pace of the fastest caller."""
+        if reply.streaming:
+            self._reply = reply
+            self._announce()
+        async for item in reply.items:
+            if reply.ending is not None:
+                self._will_end(reply.ending)
+            self._add(item)
+            if reply.streaming and reply.at_hand is None:
+                await self._fastest_is_done()
+
     def _fail(self, error: GatewayError) -> None:
         self._failure = error
         self._closing = "upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error"
@@ -149,6 +161,12 @@ class Flight:
             self._on_over()
         self._announce()
         self._changed.set()
+
+    def _will_end(self, ending: Outcome) -> None:
+        """Tell every caller's reply how it will have ended."""
+        for seat in self._seats:
+            if seat.reply is not None:
+                seat.reply.ending = ending
 
     def _add(self, item: bytes) -> None:
         self._items.append(item)

@@ -23,13 +23,15 @@ class LocalOnly:
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass on what comes from here. Raises Forbidden."""
-        host = call.headers.get("host", "")
+        self.check(call.headers.get("host", ""), call.headers.get("origin"))
+        return await next(call)
+
+    def check(self, host: str, origin: str | None) -> None:
+        """Look at a request's two headers. Raises Forbidden."""
         if host and _name(host) not in self._hosts:
             raise Forbidden("This gateway has no authentication, so it answers to local host names only.")
-        origin = call.headers.get("origin")
         if origin is not None and not self._trusts(origin):
             raise Forbidden("This gateway has no authentication, so it refuses requests from foreign web pages.")
-        return await next(call)
 
     def _trusts(self, origin: str) -> bool:
         if origin in self._origins or "*" in self._origins:

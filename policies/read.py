@@ -1,19 +1,23 @@
 """The step that reads a body: from the socket, out of its encoding, into a Head; and finds the route it names."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import msgspec
 import zstandard
 
 from proxy.call import Call
 from proxy.chain import Handler
 from proxy.errors import BadRequest, BodyTooLarge, Overloaded, UnknownModel, UnsupportedMedia
+from proxy.guess import tokens_asked
 from proxy.reply import Reply
 from proxy.router import Router
 from proxy.wire import read_head
 
 _JSON_TYPES = ("application/json", "text/json")
 _CHUNK = 64 * 1024
+_NAME = 200
+"""Characters of an end user's or a session's name in the record."""
 
 
 class ReadBody:
@@ -29,7 +33,7 @@ class ReadBody:
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass on a call that has head, body and route."""
-        decode = _decoder(call)
+        decode = decoder(call)
         sent = await call.read_body(self._limit)
         body = sent if decode is None else decode(sent, self._limit)
         if len(body) > self._free:
@@ -43,7 +47,8 @@ class ReadBody:
     def _read(self, call: Call, body: bytes) -> Call:
         head = read_head(body, call.endpoint, call.path_model)
         record = call.record
-        record.model, record.stream = head.model, head.stream
+        record.model, record.stream, record.prompt = head.model, head.stream, tokens_asked(body)
+        record.user, record.session = end_user(head.members), call.headers.get("x-session-id", "")[:_NAME]
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)
         route = self._router.find(head.model)
@@ -51,7 +56,20 @@ class ReadBody:
         return call.replace(head=head, body=body, route=route)
 
 
-def _decoder(call: Call) -> Callable[[bytes, int], bytes] | None:
+def end_user(members: Mapping[str, msgspec.Raw]) -> str:
+    """The client's own name for whoever it calls for; "" without one. OpenAI's newer name for it comes first."""
+    for name in ("safety_identifier", "user"):
+        raw = members.get(name)
+        if raw is not None and bytes(raw)[:1] == b'"':
+            try:
+                return msgspec.json.decode(raw, type=str)[:_NAME]
+            except msgspec.DecodeError:
+                return ""  # no string that JSON knows: the provider will say so
+    return ""
+
+
+def decoder(call: Call) -> Callable[[bytes, int], bytes] | None:
+    """What takes a body out of the encoding it was sent in; None when there is none. Raises UnsupportedMedia."""
     content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type and content_type not in _JSON_TYPES and not content_type.endswith("+json"):
         raise UnsupportedMedia(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from proxy.call import Call, Outcome, Record
@@ -97,6 +97,8 @@ class WriteRecord:
         record.status = reply.status
         record.first_content = self._now() - record.started
         seal = _Seal(self, call)
+        if reply.at_hand is not None:
+            seal.put(reply.ending or "complete")  # the edge sends it as one, and asks for no item
         reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)
         reply.on_close(seal.close)
         return reply
@@ -190,6 +192,8 @@ async def _watched_whole(items: AsyncIterator[bytes], seal: _Seal) -> AsyncItera
     except GatewayError as error:
         seal.fail(error)
         raise
+    finally:
+        await _let_go(items)
     seal.put("complete")
 
 
@@ -251,6 +255,10 @@ class RecentRecords:
         self._records[record.id] = record
         if len(self._records) > self._keep:
             self._records.popitem(last=False)
+
+    def latest(self) -> Iterator[Record]:
+        """All that are remembered, the last one first. Only valid until the next is written."""
+        return reversed(self._records.values())
 
     def find(self, call_id: str) -> Record | None:
         """The record of this call, if it is still remembered."""

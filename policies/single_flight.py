@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
+from policies.cache_controls import PartitionBy, partition_of
 from policies.fingerprint import fingerprint, is_shareable
 from policies.flight import Flight, Seat
-from proxy.call import Call, Outcome, Record
+from policies.guards.verdict import graver
+from proxy.call import NO_CONTROLS, Call, Outcome, Record
 from proxy.chain import Handler
 from proxy.errors import GatewayError, InternalError, UpstreamError
 from proxy.reply import Reply
@@ -31,9 +33,12 @@ class SingleFlight:
     A starter that leaves is charged all the same: `amend` is told of its call once it is known for what.
     """
 
-    def __init__(self, config: SingleFlightConfig, guards: GuardsDigest, amend: Amend | None = None) -> None:
+    def __init__(
+        self, config: SingleFlightConfig, guards: GuardsDigest, by: PartitionBy = "tenant", amend: Amend | None = None
+    ) -> None:
         self._config = config
         self._guards = guards
+        self._by = by
         self._amend = amend
         self._flights: dict[bytes, Flight] = {}
 
@@ -43,7 +48,10 @@ class SingleFlight:
             return await next(call)
         shape = b"\x01" if call.head.stream else b"\x00"
         usage = b"\x01" if call.head.include_usage else b"\x00"
-        key = shape + usage + fingerprint(call, partition=call.caller.partition, guards=self._guards(call))
+        same = fingerprint(call, partition=partition_of(call.caller, self._by), guards=self._guards(call))
+        controls = b"" if call.cache is NO_CONTROLS else msgspec.json.encode(call.cache)
+        key = shape + usage + same + controls
+        call = call.replace(fingerprint=same)
         while True:
             flight = self._flights.get(key)
             leads = flight is None or not flight.joinable
@@ -83,20 +91,39 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
     if not leads:
         record.provider, record.upstream_model = flight.record.provider, flight.record.upstream_model
         record.fallbacks = flight.record.fallbacks
+        record.cache, record.similarity = flight.record.cache, flight.record.similarity
+        _copy_verdicts(flight.record, record)
+        record.usage = flight.record.usage
     items = flight.items(seat) if leads else _counted(flight, seat, record)
     own = Reply(items, streaming=reply.streaming, status=reply.status, headers=reply.headers)
+    own.ending, own.at_hand = reply.ending, reply.at_hand
+    seat.reply = own
 
     async def leave(outcome: Outcome) -> None:
         if leads and outcome == "client_disconnect" and record.usage is None:
             flight.starter_left = True
         flight.leave(seat)
+        if leads:
+            await flight.cleared()
 
     own.on_close(leave)
     return own
 
 
 async def _counted(flight: Flight, seat: Seat, record: Record) -> AsyncIterator[bytes]:
-    """A follower's items; its usage is known before the last one is handed over."""
+    """A follower's items; its usage and the guards' verdicts are known before the last one is handed over."""
     async for item in flight.items(seat):
         record.usage = flight.record.usage
+        if flight.record.guard != record.guard:
+            _copy_verdicts(flight.record, record)
         yield item
+
+
+def _copy_verdicts(theirs: Record, ours: Record) -> None:
+    """What guards said of the answer that is shared; what they said of the request is each caller's own."""
+    ours.guards = [each for each in ours.guards if each.side == "input"]
+    for verdict in theirs.guards:
+        if verdict.side == "output":
+            ours.guards.append(verdict)
+            if not verdict.shadow:
+                ours.guard = graver(ours.guard, verdict.action)

@@ -1,20 +1,25 @@
 """The operator's routes and their one guard: for the admin key, and for keys and tokens whose role is admin."""
 
+import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import get
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler, Guard
+from litestar.utils import ensure_async_callable
 
 from policies.cooldown import Cooldowns
-from policies.record import RecentRecords
+from policies.local_only import LocalOnly
 from proxy.audit import audit
-from proxy.call import Record
+from proxy.call import ANYONE, Caller
+from proxy.config import Config
+from proxy.credentials import presented
 from proxy.deployments import Route
 from proxy.edge import Edge
-from proxy.errors import Forbidden, UnknownCall
+from proxy.errors import Forbidden, GatewayError, Unauthenticated
+from proxy.values import Secret
 from proxy.web import credentials_of, peer_of
 
 Json = dict[str, Any]
@@ -22,21 +27,28 @@ Json = dict[str, Any]
 _READING = ("GET", "HEAD")
 
 
-def admins_only(edge: Edge) -> Guard:
+def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
     """The guard of every route that is the operator's. Whoever passes stands in `request.state.caller`.
 
     It goes by the configuration of the moment. What changes something is written to the audit log, refusals too.
+    Where no key could open it nobody passes, but for who only reads on a gateway that serves this machine alone:
+    `local` then looks at the request as it does at calls.
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         callers = edge.runtime.callers
         peer, method = peer_of(connection), str(connection.scope.get("method", ""))
         if not callers.is_open:
-            raise Forbidden("No admin key is configured: set secrets.admin_key (LITELLM_MASTER_KEY).")
-        caller = await callers.find(credentials_of(connection), peer)
+            if local is None or method not in _READING:
+                raise Forbidden("No admin key is configured: set secrets.admin_key (LITELLM_MASTER_KEY).")
+            local.check(connection.headers.get("host", ""), connection.headers.get("origin"))
+            connection.state.caller = ANYONE
+            return
+        headers = credentials_of(connection)
+        caller = await callers.find(headers, peer)
         if method not in _READING:
             action = method if caller.is_admin else f"{method} refused"
-            audit(caller.id, action, connection.url.path, peer=peer)
+            audit(caller.id, action, connection.url.path, peer=callers.client(headers, peer))
         if not caller.is_admin:
             raise Forbidden("This needs the admin key, or a key or token whose role is admin.")
         connection.state.caller = caller
@@ -44,25 +56,55 @@ def admins_only(edge: Edge) -> Guard:
     return guard
 
 
-def admin_handlers(edge: Edge, cooldowns: Cooldowns, recent: RecentRecords) -> list[ControllerRouterHandler]:
-    """`/admin/routes` and `/admin/requests/{id}`."""
-    guards = [admins_only(edge)]
+def who_asks(edge: Edge, config: Config) -> Callable[[ASGIConnection[Any, Any, Any, Any]], Awaitable[Caller]]:
+    """Who a request to a route for every caller belongs to: as with calls, and anyone where calls have no callers."""
+    local = local_guard(config)
 
-    @get("/admin/routes", guards=guards, sync_to_thread=False)
+    async def identify(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        try:
+            return await edge.runtime.callers.find(credentials_of(connection), peer_of(connection))
+        except Unauthenticated:
+            if config.needs_identity or local is None:
+                raise
+            local.check(connection.headers.get("host", ""), connection.headers.get("origin"))
+            return ANYONE
+
+    return identify
+
+
+def scrapers_or(token: Secret, admins: Guard) -> Guard:
+    """A guard that lets the scrape token pass, and whom `admins` lets."""
+    expected = token.reveal().encode()
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        if not (expected and hmac.compare_digest(_presented(connection), expected)):
+            await ensure_async_callable(admins)(connection, handler)
+
+    return guard
+
+
+def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> bytes:
+    try:
+        return presented(credentials_of(connection)).encode()
+    except GatewayError:
+        return b""
+
+
+def local_guard(config: Config) -> LocalOnly | None:
+    """What looks at requests while only this machine is served; pages of other origins never read what it lets pass."""
+    return None if config.server.is_public else LocalOnly((config.server.host, *config.server.hosts), ())
+
+
+def admin_handlers(edge: Edge, cooldowns: Cooldowns, guard: Guard) -> list[ControllerRouterHandler]:
+    """`/admin/routes`."""
+
+    @get("/admin/routes", guards=[guard], sync_to_thread=False)
     def routes() -> Json:
         """Every route with its deployments: their standing, what they rest for, and their latency."""
         router = edge.runtime.router
         return {"routes": [_describe(route, cooldowns) for route in (*router.exact.values(), *router.patterns)]}
 
-    @get("/admin/requests/{call_id:str}", guards=guards, sync_to_thread=False)
-    def one(call_id: FromPath[str]) -> Record:
-        """Why one call went the way it did, while it is remembered."""
-        record = recent.find(call_id)
-        if record is None:
-            raise UnknownCall(f"Call {call_id[:64]} is not among the recent ones.", param="id")
-        return record
-
-    return [routes, one]
+    return [routes]
 
 
 def _describe(route: Route, cooldowns: Cooldowns) -> Json:

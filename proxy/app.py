@@ -1,53 +1,66 @@
 """The composition root: which policies stand in which order, and what they are made of."""
 
-import fcntl
 import importlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from random import Random
-from typing import IO, Protocol
+from typing import Protocol
 
 import msgspec
-from litestar.types import ControllerRouterHandler
 
 from adapters.fake import Engine
 from adapters.fake_transport import FakeTransport
 from adapters.network import proxies_in, tls_context
-from adapters.transport import Request, Transport, TransportError
+from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
-from policies.authenticate import Authenticate, AuthenticateConfig
-from policies.cooldown import CooldownConfig, Cooldowns
-from policies.failover import Failover, FailoverConfig
+from policies.authenticate import Authenticate
+from policies.budget import EnforceBudgets
+from policies.cache_controls import PartitionBy, ReadCacheControls
+from policies.caller_limits import CallerLimits
+from policies.client_limits import ClientLimits
+from policies.cooldown import Cooldowns
+from policies.exact_cache import ExactCache
+from policies.failover import Failover
 from policies.local_only import LocalOnly
+from policies.parameters import Parameters, told
 from policies.read import ReadBody
-from policies.record import KeepTexts, Kept, RecentRecords, Sink, WriteRecord
+from policies.record import KeepTexts, Kept, WriteRecord
+from policies.rename import Rename
+from policies.short_form import ShortForm
 from policies.single_flight import SingleFlight
-from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
+from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
 from proxy.call import Call
 from proxy.callers import Callers
 from proxy.chain import Handler, Policy, chain
 from proxy.config import Config
 from proxy.cors import Cors
-from proxy.edge import Edge
+from proxy.costs import Costs
+from proxy.deployments import Route
+from proxy.doors import Guarding, admin_only, callers_of, guards_of, let_in
 from proxy.endpoints import ENDPOINTS
-from proxy.failures import Failures
+from proxy.keepers import Keepers, cooling, keepers_of
 from proxy.models import ModelList
-from proxy.outbox import Outbox
+from proxy.paths import GENERATE
+from proxy.places import Capacity
+from proxy.prices import PriceBook
 from proxy.router import Router
-from proxy.runtime import Runtime, Service
-from proxy.shipping import shipping
-from proxy.values import Secret
+from proxy.runtime import Runtime
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
 
-_KEYS_TIME = 10.0
-_KEYS_SIZE = 512 * 1024
-"""Bounds on fetching an issuer's keys, in seconds and bytes."""
-_OK = 200
+
+class Doors(msgspec.Struct, frozen=True):
+    """Who is let in, and what is let through."""
+
+    callers: Callers
+    guards: Guarding | None
+
+    def digest(self, call: Call) -> bytes:
+        """What keys of shared answers carry, so that a tightened guard never meets what an older one let through."""
+        return self.guards.digest(call) if self.guards is not None else b""
 
 
 class MakeTransport(Protocol):
@@ -58,126 +71,50 @@ class MakeTransport(Protocol):
         ...
 
 
-class Identifies(Service, Protocol):
-    """What `proxy.identity` offers, looked up by name only where authentication is configured."""
-
-    callers: Callers
-
-    def configure(
-        self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Callable[[str], Awaitable[bytes]]
-    ) -> None:
-        """Go by this configuration from now on. Raises OSError."""
-        ...
-
-    def handlers(self, edge: Edge) -> list[ControllerRouterHandler]:
-        """Its routes."""
-        ...
-
-
-class Keepers(msgspec.Struct, frozen=True):
-    """What outlives a reload: one set an instance, made at start."""
-
-    sinks: tuple[Sink, ...]
-    recent: RecentRecords
-    cooldowns: Cooldowns
-    random: Random
-    outbox: Outbox | None = None
-    lock: IO[bytes] | None = None
-    """Held as long as this instance owns the state folder."""
-    identity: Identifies | None = None
-    services: tuple[Service, ...] = ()
-    """In the order in which they start; they end in the reverse."""
-
-    @classmethod
-    def open(cls, config: Config) -> "Keepers":
-        """Make the state folder and what stands in it. Raises OSError."""
-        folder = Path(config.server.state_dir)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        lock = _only_instance(folder)
-        keepers = _keepers_of(config, Outbox(folder / "outbox", config.record.max_size))
-        return msgspec.structs.replace(_with_identity(keepers, config), lock=lock)
-
-    async def start(self) -> None:
-        """Start the services. Raises OSError."""
-        for service in self.services:
-            await service.start()
-
-    async def aclose(self) -> None:
-        """End the services, also those that never started, and let the state folder go."""
-        for service in reversed(self.services):
-            await service.aclose()
-        if self.lock is not None:
-            self.lock.close()
-
-
-def _only_instance(folder: Path) -> IO[bytes]:
-    """Take the folder for this instance; the system frees it however the process ends. Raises OSError."""
-    lock = (folder / "lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise OSError(f"{folder} is in use by another instance: give each its own server.state_dir") from None
-    return lock
-
-
-def _with_identity(keepers: Keepers, config: Config) -> Keepers:
-    """Add the database and what is known of it. Their libraries are heavy, so they are loaded only where needed."""
-    if not config.needs_identity:
-        return keepers
-    module = importlib.import_module("proxy.identity")
-    database = module.open_database(config)
-    identity = module.open_identity(config, database)
-    return msgspec.structs.replace(keepers, identity=identity, services=(*keepers.services, database, identity))
-
-
-def _keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
-    recent = RecentRecords()
-    return Keepers(
-        sinks=(recent,),
-        recent=recent,
-        cooldowns=Cooldowns(_cooldown(config), time.monotonic),
-        random=Random(),  # noqa: S311 - jitter and weights, no secrets
-        outbox=outbox,
-        services=() if outbox is None else (outbox, *shipping(config, outbox)),
-    )
-
-
-def _cooldown(config: Config) -> CooldownConfig:
-    return config.failing_over.cooldown if config.failing_over is not None else CooldownConfig()
-
-
 def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> tuple[Runtime, Plan]:
     """One configuration as a runtime. Raises OSError when a file it names cannot be read."""
     planned = plan(config, listens)
     transport = _transport(config, environment)
     fake = FakeTransport(Engine(time.time))
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
-    keepers.cooldowns.configure(_cooldown(config))
-    callers = keepers.identity.callers if keepers.identity is not None else _admin_only(config)
-    before, after = policies(config, keepers, router, callers)
+    keepers.cooldowns.configure(cooling(config))
+    keepers.metrics.configure(
+        (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
+    )
+    keepers.access_log.on = config.log.access
+    guards = guards_of(config, keepers, transport)
+    callers = callers_of(config, keepers)
+    before, after = policies(config, keepers, router, Doors(callers, guards), price_book(config, planned))
+    if keepers.caches is not None:
+        keepers.caches.explainers.clear()
+        for _, policy in after:
+            if isinstance(policy, ExactCache):
+                keepers.caches.explainers["exact"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
-    handlers["models"] = chain([each for _, each in before], ModelList(router, int(time.time())))
+    handlers["models"] = chain([each for _, each in before + _counting(after)], ModelList(router, int(time.time())))
+    shortened = [*(each for _, each in before), ShortForm(), *(each for _, each in after)]
+    handlers[GENERATE.name] = chain(shortened, SendOnce(time.monotonic))
     runtime = Runtime(
         handlers=handlers,
         router=router,
         early_headers=timeouts(config.timeouts).early_headers,
-        max_in_flight=config.server.max_in_flight,
+        capacity=Capacity(config.server.max_in_flight, config.server.queue, config.server.queue_wait),
         cors=Cors(config.cors.origins) if config.cors is not None else None,
         callers=callers,
-        closes=[transport.aclose, fake.aclose],
+        closes=[transport.aclose, fake.aclose, *([guards.aclose] if guards is not None else [])],
     )
-    _configure_identity(config, keepers, transport)  # last: it holds at once, so nothing may fail any more
+    let_in(config, keepers, transport)  # last: it holds at once, so nothing may fail any more
     return runtime, planned
 
 
 def describe(config: Config, environment: Mapping[str, str]) -> tuple[Plan, list[str]]:
     """What a configuration comes to: its plan and the names of its policies in order. Touches no state."""
     planned, router = _offline(config, environment)
-    before, after = policies(config, _keepers_of(config, None), router, _admin_only(config))
+    keepers = keepers_of(config, None)
+    doors = Doors(admin_only(config), guards_of(config, keepers, _transport(config, environment)))
+    before, after = policies(config, keepers, router, doors, price_book(config, planned))
     return planned, [name for name, _ in before + after]
 
 
@@ -185,6 +122,16 @@ def explain_route(config: Config, environment: Mapping[str, str], model: str) ->
     """Where a call for this model would go, line by line. Raises UnknownModel."""
     _, router = _offline(config, environment)
     route = router.find(model)
+    return [*_way(config, route, router, model), *_limits(config, route)]
+
+
+def _limits(config: Config, route: Route) -> list[str]:
+    """The limits and bounds that a call on this route meets."""
+    lines = [each.told() for each in (config.limiting_clients, config.limiting_callers) if each is not None]
+    return lines if config.bounding is None else [*lines, told(config.bounding, route.parameters)]
+
+
+def _way(config: Config, route: Route, router: Router, model: str) -> list[str]:
     settings = route.failover or config.failing_over
     if settings is None:
         first = route.deployments[0] if route.deployments else None
@@ -212,69 +159,104 @@ def _router(config: Config, planned: Plan, maker: ProviderMaker) -> Router:
     return Router(make_routes(config, planned, providers))
 
 
-def policies(config: Config, keepers: Keepers, router: Router, callers: Callers) -> tuple[list[Named], list[Named]]:
+def policies(
+    config: Config, keepers: Keepers, router: Router, doors: Doors, prices: PriceBook
+) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
-    origins = config.cors.origins if config.cors is not None else ()
-    server = config.server
     kept = Kept()
-    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept)
-    before: list[Named] = [
+    costs = Costs(prices.find)
+    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept, before_seal=(costs.seal,))
+    before: list[tuple[str, Policy | None]] = [
         # sees everything, refusals too
         ("record", record),
-    ]
-    if config.needs_identity:
+        # before anyone asks who it is
+        ("client_limits", _client_limits(config, keepers)),
         # before a body is read: who may not call costs next to nothing
-        before.append(("authenticate", Authenticate(callers)))
-    else:
+        ("authenticate", Authenticate(doors.callers) if config.needs_identity else None),
         # while there is no authentication: this machine only
-        before.append(("local_only", LocalOnly((server.host, *server.hosts), origins)))
-    after: list[Named] = [
-        # only now is a body read from the socket
-        ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
+        ("local_only", None if config.needs_identity else _local_only(config)),
     ]
-    if config.record.bodies != "off":
+    after: list[tuple[str, Policy | None]] = [
+        # only now is a body read from the socket
+        ("read", ReadBody(router, limit=config.server.body_limit, in_flight=config.server.body_bytes_in_flight)),
         # as the client sends and sees it: outside of everything that changes or answers a call
-        after.append(("texts", KeepTexts(kept, config.record.bodies)))
-    if config.single_flight is not None:
+        ("texts", KeepTexts(kept, config.record.bodies) if config.record.bodies != "off" else None),
+        # who calls and how much it asks for is known, nothing is spent yet
+        ("caller_limits", _caller_limits(config, keepers)),
+        # before guards and caches, which see what is sent
+        ("parameters", Parameters(config.bounding) if config.bounding is not None else None),
+        # before anything is shared or looked up: an answer from a cache is for calls that may be made
+        ("input_guards", doors.guards.input if doors.guards is not None else None),
+        # before whatever heeds them; a member that is for us alone goes no further
+        ("cache_controls", ReadCacheControls() if config.single_flight or config.exact_cache else None),
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, record.amend)))
-    if config.failing_over is not None:
-        # innermost: what it tries again has passed everything else once
-        after.append(("failover", _failover(config.failing_over, keepers, router)))
-    return before, after
+        ("single_flight", _single_flight(config, doors, record)),
+        # a hit costs no embedding, no budget and no attempt
+        ("exact_cache", _exact_cache(config, keepers, doors)),
+        # inside of the caches: what they keep has been guarded
+        ("output_guards", doors.guards.output if doors.guards is not None else None),
+        # after everything that may answer for nothing, once for all attempts
+        ("budget", _budget(config, keepers, router, prices)),
+        # innermost but for names: what it tries again has passed everything else once
+        ("failover", _failover(config, keepers, router)),
+        # inside of failover: each deployment has its own names
+        ("rename", Rename() if any(each.rename for each in config.deployments) else None),
+    ]
+    return _present(before), _present(after)
 
 
-def _configure_identity(config: Config, keepers: Keepers, transport: Transport) -> None:
-    """Let in whom the configuration names. Raises OSError when this instance began without what it now asks for."""
-    identity = keepers.identity
-    if identity is None:
-        if config.needs_identity:
-            raise OSError("authenticate: this instance began without it; restart")
-        return
-
-    async def fetch(url: str) -> bytes:
-        try:
-            answer = await transport.send(
-                Request(
-                    url=url, method="GET", headers={"accept": "application/json"}, total=_KEYS_TIME, limit=_KEYS_SIZE
-                )
-            )
-        except TransportError as error:
-            raise OSError(str(error)) from error
-        if answer.status != _OK:
-            raise OSError(f"status {answer.status}")
-        return answer.body
-
-    nobody = AuthenticateConfig(keys=False)
-    identity.configure(config.authenticate or nobody, config.secrets.admin_key, config.secrets.signing, fetch)
+def _present(listed: list[tuple[str, Policy | None]]) -> list[Named]:
+    """Those that the configuration asks for."""
+    return [(name, policy) for name, policy in listed if policy is not None]
 
 
-def _admin_only(config: Config) -> Callers:
-    return Callers(config.secrets.admin_key, Failures(AuthenticateConfig().failures, time.monotonic))
+def _client_limits(config: Config, keepers: Keepers) -> ClientLimits | None:
+    limits = config.limiting_clients
+    return ClientLimits(limits, keepers.limits) if limits is not None else None
 
 
-def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:
-    return Failover(config, keepers.cooldowns, find_route=router.find, now=time.monotonic, random=keepers.random)
+def _local_only(config: Config) -> LocalOnly:
+    origins = config.cors.origins if config.cors is not None else ()
+    return LocalOnly((config.server.host, *config.server.hosts), origins)
+
+
+def _caller_limits(config: Config, keepers: Keepers) -> CallerLimits | None:
+    limits = config.limiting_callers
+    return CallerLimits(limits, keepers.limits) if limits is not None else None
+
+
+def _single_flight(config: Config, doors: Doors, record: WriteRecord) -> SingleFlight | None:
+    if config.single_flight is None:
+        return None
+    by: PartitionBy = config.exact_cache.partition if config.exact_cache is not None else "tenant"
+    return SingleFlight(config.single_flight, doors.digest, by, record.amend)
+
+
+def _exact_cache(config: Config, keepers: Keepers, doors: Doors) -> ExactCache | None:
+    if config.exact_cache is None:
+        return None
+    if keepers.caches is None or keepers.caches.exact is None:
+        raise OSError("exact_cache was not configured at start: it begins with a restart")
+    return ExactCache(config.exact_cache, keepers.caches.exact, doors.digest, time.time)
+
+
+def _budget(config: Config, keepers: Keepers, router: Router, prices: PriceBook) -> EnforceBudgets | None:
+    if config.budget is None and not config.needs_identity:
+        return None
+    return EnforceBudgets(config.budgeting, keepers.accounts, prices.find, router.find)
+
+
+def _failover(config: Config, keepers: Keepers, router: Router) -> Failover | None:
+    if config.failing_over is None:
+        return None
+    return Failover(
+        config.failing_over, keepers.cooldowns, find_route=router.find, now=time.monotonic, random=keepers.random
+    )
+
+
+def _counting(after: list[Named]) -> list[Named]:
+    """What the model list passes besides: it reads no body, and counts as a request."""
+    return [each for each in after if each[0] == "caller_limits"]
 
 
 def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
@@ -283,7 +265,3 @@ def _transport(config: Config, environment: Mapping[str, str]) -> Transport:
         make: MakeTransport = importlib.import_module("adapters.transport_httpx").HttpxTransport
         return make(tls, agent=f"lockgate/{VERSION}", proxies=proxies_in(environment))
     return AiohttpTransport(tls, agent=f"lockgate/{VERSION}", proxies=proxies_in(environment))
-
-
-def _no_guards(_call: Call) -> bytes:
-    return b""

@@ -1,5 +1,6 @@
 """`/auth/*`: what a client sends to log in, to stay in and to leave, and to ask who it is."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,8 +12,8 @@ from litestar.types import ControllerRouterHandler
 
 from proxy.call import Caller
 from proxy.callers import Callers
-from proxy.credentials import presented
-from proxy.errors import BadRequest
+from proxy.credentials import HEADERS, presented
+from proxy.errors import BadRequest, BodyTimeout, Unauthenticated
 from proxy.login import Issued, Login
 from proxy.paths import unknown_path
 from proxy.tokens import Tokens
@@ -22,6 +23,8 @@ Json = dict[str, Any]
 AnyRequest = Request[Any, Any, Any]
 
 _LARGEST = 16 * 1024
+_PATIENCE = 10.0
+"""Seconds for a body to arrive: strangers send it."""
 _FORM = "application/x-www-form-urlencoded"
 _NOT_KEPT = {"cache-control": "no-store", "pragma": "no-cache"}
 
@@ -43,18 +46,21 @@ def auth_handlers(current: Callable[[], Current]) -> list[ControllerRouterHandle
             raise unknown_path(request.url.path)
         return login
 
+    def client_of(request: AnyRequest) -> str:
+        return current().callers.client(credentials_of(request), peer_of(request))
+
     @post("/auth/login", status_code=200, request_max_body_size=_LARGEST)
     async def log_in(request: AnyRequest) -> Response[Issued]:
         """An access token and a refresh token for a username and a password."""
         login, members = login_of(request), await _members(request)
-        issued = await login.login(_text(members, "username"), _text(members, "password"), peer_of(request))
+        issued = await login.login(_text(members, "username"), _text(members, "password"), client_of(request))
         return Response(issued, headers=_NOT_KEPT)
 
     @post("/auth/refresh", status_code=200, request_max_body_size=_LARGEST)
     async def refresh(request: AnyRequest) -> Response[Issued]:
         """New tokens for a refresh token."""
         login, members = login_of(request), await _members(request)
-        return Response(await login.refresh(_text(members, "refresh_token"), peer_of(request)), headers=_NOT_KEPT)
+        return Response(await login.refresh(_text(members, "refresh_token"), client_of(request)), headers=_NOT_KEPT)
 
     @post("/auth/logout", status_code=200, request_max_body_size=_LARGEST)
     async def log_out(request: AnyRequest) -> Json:
@@ -79,9 +85,14 @@ def auth_handlers(current: Callable[[], Current]) -> list[ControllerRouterHandle
 async def _family(current: Current, request: AnyRequest, *, is_needed: bool) -> str | None:
     """The login that the presented access token belongs to. Raises Unauthenticated where there must be one."""
     headers = credentials_of(request)
-    if not headers and not is_needed:
+    if headers.keys().isdisjoint(HEADERS) and not is_needed:
         return None
-    await current.callers.find(headers, peer_of(request))
+    try:
+        await current.callers.find(headers, peer_of(request))
+    except Unauthenticated as error:
+        if is_needed or error.code != "token_expired":
+            raise
+        return None  # who comes back late may still end the login by its refresh token
     known = current.tokens.remembered(hashlib.sha256(presented(headers).encode()).digest())
     if (known is None or not known.family) and is_needed:
         raise BadRequest("Only a login can be ended: keys are revoked, tokens of other issuers end there.")
@@ -101,8 +112,12 @@ def _describe(caller: Caller, expires: int | None) -> Json:
 
 
 async def _members(request: AnyRequest) -> Mapping[str, object]:
-    """The members of a JSON or form body; none of an empty one. Raises BadRequest."""
-    body = await request.body()
+    """The members of a JSON or form body; none of an empty one. Raises BadRequest, BodyTimeout."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            body = await request.body()
+    except TimeoutError:
+        raise BodyTimeout("The body did not arrive in time.") from None
     if not body:
         return {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:

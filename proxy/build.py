@@ -13,6 +13,7 @@ from adapters.transport import Transport
 from proxy.config import Config, DeploymentConfig, FakeConfig, LiteLLMConfig, OpenAIConfig, ProviderConfig, RouteConfig
 from proxy.config import Timeouts as TimeoutsConfig
 from proxy.deployments import Deployment, Provider, Route, Timeouts
+from proxy.prices import FAKE, PriceBook, Table, vendor_at
 
 _PROBE = 0.25
 """Seconds that a local server gets to accept a connection at start."""
@@ -145,6 +146,7 @@ def make_routes(config: Config, plan: Plan, providers: Mapping[str, Provider]) -
                     provider=providers[each.provider],
                     timeouts=timeouts(config.timeouts, plan.providers[each.provider].timeouts, route.timeouts),
                     weight=each.weight,
+                    rename=each.rename,
                 )
                 for each in route.deployments
             ),
@@ -152,10 +154,31 @@ def make_routes(config: Config, plan: Plan, providers: Mapping[str, Provider]) -
             fallbacks=route.fallbacks,
             context_window_fallbacks=route.context_window_fallbacks,
             content_policy_fallbacks=route.content_policy_fallbacks,
+            cache_ttl=route.cache_ttl,
             failover=route.failover,
+            parameters=route.parameters,
         )
         for name, route in plan.routes.items()
     ]
+
+
+def price_book(config: Config, plan: Plan) -> PriceBook:
+    """The prices of a plan's deployments."""
+    vendors = {name: _vendor(provider) for name, provider in plan.providers.items()}
+    own = {
+        name: frozenset((each.provider, each.model) for each in plan.routes[name].deployments)
+        for name in config.prices.routes
+        if name in plan.routes
+    }
+    return PriceBook(config.prices, vendors, own, Table())
+
+
+def _vendor(provider: ProviderConfig) -> str:
+    if isinstance(provider, FakeConfig):
+        return FAKE
+    return (
+        provider.vendor if isinstance(provider, LiteLLMConfig) else vendor_at(provider.base_url, provider.api_version)
+    )
 
 
 def timeouts(*levels: TimeoutsConfig | None) -> Timeouts:

@@ -40,10 +40,20 @@ class Budget(msgspec.Struct, frozen=True):
     period: Period = "total"
 
 
+class Charge(msgspec.Struct, frozen=True, array_like=True):
+    """What a call has reserved of one account: `began` is the Unix time of its period's begin, `amount` nano-USD."""
+
+    account: str
+    period: Period
+    began: int
+    amount: int
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who a call belongs to. The one of a gateway without authentication is `ANYONE`.
 
-    What is None is as the configuration says for everyone; no member can widen what configuration sets for all.
+    What is None is as the configuration says for everyone. Its requests, tokens and parallel take the place of the
+    configuration's; its bounds can only narrow what the configuration sets for all.
     """
 
     id: str
@@ -67,6 +77,8 @@ class Caller(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     bodies: Literal["full", "redacted", "off"] | None = None
     """How much of its texts may be logged."""
+    guards: Mapping[str, str] = {}
+    """Stricter actions of guards for this caller, by the guard's name; a laxer one than is configured does nothing."""
 
     def may_use(self, model: str) -> bool:
         """Whether the allow-list has this route."""
@@ -79,7 +91,10 @@ ANYONE = Caller(id="anyone")
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens of one call, as the provider counted them. `estimated`: we counted, because it did not."""
+    """Tokens of one call, as the provider counted them. `estimated`: we counted, because it did not.
+
+    `cached`, `cache_write` and the audio heard are parts of `prompt`, `reasoning` and `audio_output` of `completion`.
+    """
 
     prompt: int = 0
     completion: int = 0
@@ -87,6 +102,10 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write: int = 0
     reasoning: int = 0
     audio: int = 0
+    """Heard and spoken together."""
+    audio_output: int = 0
+    tier: str = ""
+    """The service tier that it was served in, where the provider says so: it has a price of its own."""
     estimated: bool = False
 
 
@@ -166,7 +185,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     guard: str = ""
     """The strongest verdict of all guards, as the answer's header says it."""
     guards: list[Verdict] = []
+    prompt: int = 0
+    """Tokens of the request as we estimate them, for where the provider counts none."""
     usage: Usage | None = None
+    charges: tuple[Charge, ...] = ()
+    """What was reserved of budgets; the ledger puts the cost in its place."""
     cost: int | None = None
     """nano-USD; None where nothing is known about the price. A cache hit costs 0 and `saved` what it would have."""
     saved: int | None = None
@@ -181,6 +204,27 @@ class Record(msgspec.Struct, omit_defaults=True):
     events: int = 0
     amended: bool = False
     """It was sealed before, and then the call ended otherwise than it had seemed: of two with one id the later counts."""
+
+
+class CacheControls(msgspec.Struct, frozen=True):
+    """What a request says of the caches. Nothing here can widen what the configuration allows."""
+
+    look_up: bool = True
+    store: bool = True
+    only_if_cached: bool = False
+    max_age: float | None = None
+    """Seconds; an older entry is not served."""
+    ttl: float | None = None
+    """Seconds that the answer may be kept, instead of the route's."""
+    namespace: str = ""
+    """Narrows the partition."""
+    threshold: float | None = None
+    """Raises the semantic cache's."""
+    exact: bool = True
+    semantic: bool = True
+
+
+NO_CONTROLS = CacheControls()
 
 
 async def _no_body(_limit: int) -> bytes:
@@ -209,6 +253,9 @@ class Call(msgspec.Struct, frozen=True):
     route: Route = Route(name="", deployments=())
     deployment: Deployment | None = None
     """Where this attempt goes; None means the route's first."""
+    cache: CacheControls = NO_CONTROLS
+    fingerprint: bytes = b""
+    """What calls with the same answer have in common; empty while nothing has looked."""
 
     def replace(self, **changes: object) -> "Call":
         """A copy with these fields changed."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from proxy.call import Caller
@@ -13,7 +13,18 @@ from proxy.values import Secret
 
 _VIRTUAL_KEY = "sk-lg-"
 _TOKEN = "ey"  # noqa: S105 - how the JSON object of every token begins in base64url
+_DOTS = 2
+_FORWARDED = "x-forwarded-for"
 _ADMIN = Caller(id="admin", kind="admin", is_admin=True, partition="admin")
+
+
+AddressOf = Callable[[str, str | None], str]
+"""Which client a request comes from, by the connection's other end and `X-Forwarded-For`."""
+
+
+def other_end(peer: str, _forwarded_for: str | None) -> str:
+    """The client's address where there are no proxies."""
+    return peer
 
 
 class FindsKeys(Protocol):
@@ -49,24 +60,36 @@ class Callers:
     """
 
     def __init__(
-        self, admin_key: Secret, failures: Failures, keys: FindsKeys | None = None, tokens: FindsTokens | None = None
+        self,
+        admin_key: Secret,
+        failures: Failures,
+        keys: FindsKeys | None = None,
+        tokens: FindsTokens | None = None,
+        address_of: AddressOf = other_end,
     ) -> None:
         self._failures = failures
-        self.configure(admin_key, keys, tokens)
+        self.configure(admin_key, keys=keys, tokens=tokens, address_of=address_of)
 
-    def configure(self, admin_key: Secret, keys: FindsKeys | None, tokens: FindsTokens | None) -> None:
+    def configure(
+        self, admin_key: Secret, *, keys: FindsKeys | None, tokens: FindsTokens | None, address_of: AddressOf
+    ) -> None:
         """Let these in from now on, and nobody else."""
         self._admin = _digest(admin_key.reveal()) if admin_key else None
         self._keys = keys
         self._tokens = tokens
+        self._address_of = address_of
 
     @property
     def is_open(self) -> bool:
         """Whether anything could be presented that lets anybody in."""
         return self._admin is not None or self._keys is not None or self._tokens is not None
 
+    def client(self, headers: Mapping[str, str], peer: str) -> str:
+        """Which client a request comes from, behind trusted proxies too: what fails is counted by it."""
+        return self._address_of(peer, headers.get(_FORWARDED))
+
     async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
-        """The caller of a request; `headers` in lower case, repeated ones joined, `peer` the client's address.
+        """The caller of a request; `headers` in lower case, repeated ones joined, `peer` the connection's other end.
 
         Raises Unauthenticated, BadRequest (different keys presented), RateLimited, Overloaded.
         """
@@ -74,12 +97,12 @@ class Callers:
         digest = hashlib.sha256(text.encode()).digest()
         source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
         caller = source.recall(digest) if source is not None else None
-        return caller if caller is not None else await self._find(text, digest, peer)
+        return caller if caller is not None else await self._find(text, digest, self.client(headers, peer))
 
-    async def _find(self, text: str, digest: bytes, peer: str) -> Caller:
-        if text.startswith(_TOKEN) and self._tokens is not None:
+    async def _find(self, text: str, digest: bytes, client: str) -> Caller:
+        if self._tokens is not None and text.startswith(_TOKEN) and text.count(".") == _DOTS:
             return await self._tokens.caller(text, digest)
-        wait = self._failures.wait(peer)
+        wait = self._failures.wait(client)
         if wait:
             raise RateLimited(
                 "Too many bad keys from this address: try again later.", unit="requests", headers=retry_headers(wait)
@@ -91,7 +114,7 @@ class Callers:
                 return await self._keys.find(digest)
             raise bad_key()
         except Unauthenticated:
-            self._failures.count(peer)
+            self._failures.count(client)
             raise
 
 

@@ -10,6 +10,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 Json = dict[str, Any]
 
+_QUOTES = len('""')
+_FUNCTION = len('{"arguments":""}')
 _NOTHING = (b"", b"null", b'""', b"[]", b"{}")
 
 
@@ -18,6 +20,7 @@ class Tool(msgspec.Struct):
 
     index: int
     id: str | None = None
+    function: Raw = Raw()
 
 
 class Delta(msgspec.Struct):
@@ -115,6 +118,10 @@ class Shape(Protocol):
         """Make this choice fit, in place."""
         ...
 
+    def size(self, choice: Any) -> int:
+        """Bytes of the text that it brings, of every kind, about."""
+        ...
+
     def closing(self) -> Json:
         """The content members of a choice that only finishes."""
         ...
@@ -193,6 +200,16 @@ class ChatShape:
         if choice.get("finish_reason") == "stop" and (state.tools or choice["delta"].get("tool_calls")):
             choice["finish_reason"] = "tool_calls"
 
+    def size(self, choice: ChatChoice) -> int:
+        """Bytes of content, refusal, reasoning and what is said to tools."""
+        delta = choice.delta
+        size = 0
+        for part in (delta.content, delta.refusal, delta.reasoning, delta.reasoning_content, delta.function_call):
+            size += max(0, len(part) - _QUOTES)
+        if delta.tool_calls is not UNSET:
+            size += sum(max(0, len(tool.function) - _FUNCTION) for tool in delta.tool_calls)
+        return size
+
     def closing(self) -> Json:
         """An empty delta."""
         return {"delta": {}}
@@ -226,6 +243,10 @@ class TextShape:
         """Give the choice a text."""
         if not isinstance(choice.get("text"), str):
             choice["text"] = ""
+
+    def size(self, choice: TextChoice) -> int:
+        """Bytes of the text, where it is plain."""
+        return len(choice.text)
 
     def closing(self) -> Json:
         """An empty text."""

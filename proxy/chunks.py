@@ -15,9 +15,16 @@ from proxy.call import Usage
 from proxy.chunk_shapes import ChoiceState, Json, Shape
 from proxy.mould import Mould, take_mould
 from proxy.sse import DONE, DONE_ITEM, frame
-from proxy.usage import read_usage
+from proxy.usage import in_tier, read_usage
 
 _USAGE_NULL = b',"usage":null}'
+
+
+class _Tier(msgspec.Struct):
+    service_tier: Any = None
+
+
+_decode_tier = msgspec.json.Decoder(_Tier).decode
 
 
 class StreamFault(Exception):
@@ -35,6 +42,10 @@ class Reader(Protocol):
     committed: bool
     complete: bool
     usage: Usage | None
+    deltas: int
+    """Events that brought content; most often a token each."""
+    text: int
+    """Bytes of text that they brought, about."""
 
     def take(self, name: bytes, data: bytes) -> list[bytes]:
         """The items to send for this event, often one, perhaps none. Raises StreamFault."""
@@ -64,6 +75,8 @@ class ChunkReader:
         "_states",
         "committed",
         "complete",
+        "deltas",
+        "text",
         "usage",
     )
 
@@ -80,12 +93,17 @@ class ChunkReader:
         self.usage: Usage | None = None
         self.committed = False
         self.complete = False
+        self.deltas = 0
+        self.text = 0
 
     def take(self, name: bytes, data: bytes) -> list[bytes]:
         """The items to send for this event. Raises StreamFault."""
-        if self._mould is not None and not name:
-            item = self._mould.fill(data)
+        mould = self._mould
+        if mould is not None and not name:
+            item = mould.fill(data)
             if item is not None:
+                self.deltas += 1
+                self.text += len(data) - mould.least
                 return [item]
         if data.startswith(DONE):
             return self._finish()
@@ -155,6 +173,10 @@ class ChunkReader:
         for choice in chunk.choices:
             state = self._state(choice.index)
             self._shape.note(choice, state)
+            size = self._shape.size(choice)
+            if size:
+                self.deltas += 1
+                self.text += size
             if choice.finish_reason is not None:
                 state.finished = True
                 self.committed = True
@@ -168,13 +190,13 @@ class ChunkReader:
     def _note_bare(self, chunk: Any, data: bytes) -> list[bytes]:
         """A chunk without choices: the one with usage is held for the end, others are keep-alives or vendors' own."""
         if isinstance(chunk.usage, dict):
-            self._keep_usage(chunk.usage)
+            self._keep_usage(chunk.usage, _decode_tier(data).service_tier)
             return []
         return [frame(data if self._asked or chunk.usage is UNSET else _without_usage(data))]
 
-    def _keep_usage(self, usage: Json) -> None:
+    def _keep_usage(self, usage: Json, tier: object) -> None:
         self._last_usage = usage
-        self.usage = read_usage(usage)
+        self.usage = in_tier(read_usage(usage), tier)
 
     def _finish(self) -> list[bytes]:
         if not self._states:
@@ -216,7 +238,7 @@ class ChunkReader:
         for position, choice in enumerate(chunk["choices"]):
             self._repair_choice(choice, position)
         if chunk["choices"] and isinstance(chunk.get("usage"), dict):
-            self._keep_usage(chunk.pop("usage"))
+            self._keep_usage(chunk.pop("usage"), chunk.get("service_tier"))
         return chunk
 
     def _repair_identity(self, chunk: Json) -> None:

@@ -3,34 +3,48 @@
 import argparse
 import asyncio
 import json
-import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import uvloop
 
+from proxy.cache_commands import add_cache_parser, cache_command, migrate
 from proxy.cli_identity import COMMANDS as IDENTITY
 from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
-from proxy.commands_records import records
+from proxy.commands_money import COMMANDS as MONEY
+from proxy.commands_money import add_money_commands, run_money
+from proxy.commands_records import records, show_mlflow
+from proxy.commands_request import request
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
+from proxy.logs import LogConfig, set_up_logs
 from proxy.version import VERSION
 
 _BAD_CONFIG = 2
 _DEFAULT_FILE = Path("lockgate.yaml")
 
 
+class Source(msgspec.Struct, frozen=True):
+    """Where the configuration comes from; None is the built-in one."""
+
+    path: Path | None
+
+    def load(self) -> Config:
+        """Read it. Raises ConfigError."""
+        return load_config(self.path, os.environ)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. 2 means that the configuration is at fault."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=os.environ.get("API_LOG_LEVEL", "info").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(LogConfig(), os.environ)
+    path = getattr(options, "config", None) or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
     try:
-        return _run(options)
+        return _COMMANDS[options.command](options, Source(path))
     except ConfigError as error:
         for problem in error.problems:
             print(f"config error: {problem}", file=sys.stderr)
@@ -40,33 +54,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.command == "schema":
-        print(json.dumps(schema(), indent=2))
-        return 0
-    if options.command == "fake":
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(fake(options.host, options.port))
-    if options.command == "guard":
-        lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
-        return guard_test(lines)
-    if options.command == "import":
-        return import_litellm(Path(options.file), os.environ)
-    path = options.config or (_DEFAULT_FILE if _DEFAULT_FILE.exists() else None)
-
-    def load() -> Config:
-        return load_config(path, os.environ)
-
-    if options.command == "check":
-        return check(load(), path)
-    if options.command == "explain":
-        return explain(load(), options.model)
-    if options.command in IDENTITY:
-        return run_identity(load(), options)
-    if options.command == "records":
-        return records(load(), follow=options.follow)
+def _serve(_options: argparse.Namespace, source: Source) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(load, path))
+        return runner.run(serve(source.load, source.path))
+
+
+def _fake(options: argparse.Namespace, _source: Source) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(fake(options.host, options.port))
+
+
+def _schema(_options: argparse.Namespace, _source: Source) -> int:
+    print(json.dumps(schema(), indent=2))
+    return 0
+
+
+def _guard(options: argparse.Namespace, source: Source) -> int:
+    lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
+    return guard_test(source.load(), lines)
+
+
+def _cache(options: argparse.Namespace, source: Source) -> int:
+    if options.action != "migrate":
+        return cache_command(options, source.load())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(migrate(source.load(), options.collection))
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace, Source], int]] = {
+    "serve": _serve,
+    "check": lambda _, source: check(source.load(), source.path),
+    "explain": lambda options, source: explain(source.load(), options.model),
+    "records": lambda options, source: records(source.load(), follow=options.follow),
+    "request": lambda options, source: request(source.load(), options.id, options.url),
+    **dict.fromkeys(IDENTITY, lambda options, source: run_identity(source.load(), options)),
+    **dict.fromkeys(MONEY, lambda options, source: run_money(source.load(), options)),
+    "cache": _cache,
+    "mlflow": lambda options, source: show_mlflow(source.load(), options.port),
+    "schema": _schema,
+    "guard": _guard,
+    "import": lambda options, _: import_litellm(Path(options.file), os.environ),
+    "fake": _fake,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,9 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     kept = commands.add_parser("records", parents=[with_config], help="print the records of calls, a line of JSON each")
     kept.add_argument("--follow", action="store_true", help="wait for more")
+    why = commands.add_parser("request", parents=[with_config], help="say why one call went the way it did")
+    why.add_argument("id", nargs="?", help="its x-request-id; without one the last calls are listed")
+    why.add_argument("--url", help="of the gateway (default: where the configuration says that it listens)")
     add_identity_commands(commands, with_config)
+    add_money_commands(commands, with_config)
+    shown = commands.add_parser("mlflow", parents=[with_config], help="open MLflow on the local store")
+    shown.add_argument("--port", type=int, default=5001)
+    add_cache_parser(commands, with_config)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
-    guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
+    guard = commands.add_parser(
+        "guard", parents=[with_config], help="say what the input guards make of texts: one a line, from a file or -"
+    )
     guard.add_argument("action", choices=["test"])
     guard.add_argument("file", help="a file, or - for standard input")
     other = commands.add_parser("import", help="turn another gateway's configuration into lockgate.yaml")

@@ -33,6 +33,7 @@ class Client:
     """
 
     __slots__ = (
+        "_ahead",
         "_early",
         "_ended",
         "_finished",
@@ -56,6 +57,7 @@ class Client:
         self._loop = loop
         self._task = asyncio.current_task(loop)
         self._watcher: asyncio.Task[None] | None = None
+        self._ahead: HTTPRequestEvent | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._finished = False
@@ -82,7 +84,30 @@ class Client:
         self._timer = self._loop.call_later(_PRESENCE, self._wait_longer)
         return body
 
+    def line_up(self) -> None:
+        """Notice the client's leaving before its body is read, of which at most the first part is taken in."""
+        self._watcher = self._loop.create_task(self._look_ahead())
+
+    def called_up(self) -> None:
+        """The wait is over."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _look_ahead(self) -> None:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._ahead = message
+            if not message["more_body"]:
+                await self._until_gone()
+        elif not self._finished:
+            self.gone = True
+            self._cancel()
+
     async def _next(self) -> HTTPRequestEvent:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
         try:
             with Limit(_BODY_IDLE):
                 message = await self._receive()
@@ -162,6 +187,14 @@ class Client:
         headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self._finished = True  # a client that closes once it has the answer has not left early
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def burst(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a stream that is all there, from its head to its end."""
+        self.started = self._ended = True
+        headers += ((b"content-type", EVENT_STREAM), *_NO_CACHE, (b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._finished = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def start(self, status: int, headers: Headers) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import yaml
 from litestar.types import ControllerRouterHandler
 
 from adapters.fake_server import serve as serve_fake
-from proxy.admin import admin_handlers
-from proxy.app import Keepers, build, describe, explain_route
+from policies.guards.settings import InjectionConfig
+from proxy.admin import admin_handlers, admins_only, local_guard, scrapers_or, who_asks
+from proxy.admin_money import money_handlers
+from proxy.app import build, describe, explain_route
 from proxy.build import Plan
+from proxy.cache_admin import cache_handlers
 from proxy.config import Config
 from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
@@ -23,7 +27,11 @@ from proxy.errors import UnknownModel
 from proxy.exposure import identity_notes
 from proxy.health import Health, State
 from proxy.import_litellm import convert
+from proxy.keepers import Keepers
+from proxy.logs import set_up_logs
+from proxy.observe import observing_handlers
 from proxy.runtime import Runtime
+from proxy.security_metrics import security_handlers
 from proxy.server import Server, listen
 from proxy.web import make_app, make_web
 
@@ -37,6 +45,7 @@ _RETIRE_STEP = 0.2
 async def serve(load: Load, path: Path | None) -> int:
     """Run an instance until a signal ends it. Raises ConfigError, OSError."""
     config = load()
+    set_up_logs(config.log, os.environ)
     keepers = Keepers.open(config)
     try:
         await keepers.start()
@@ -44,7 +53,7 @@ async def serve(load: Load, path: Path | None) -> int:
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
         server = Server(
-            make_app(edge, make_web(health, handlers(edge, keepers))),
+            make_app(edge, make_web(health, handlers(edge, health, keepers, config))),
             edge,
             health,
             drain_delay=config.server.drain_delay,
@@ -60,12 +69,19 @@ async def serve(load: Load, path: Path | None) -> int:
     return 0
 
 
-def handlers(edge: Edge, keepers: Keepers) -> list[ControllerRouterHandler]:
+def handlers(edge: Edge, health: Health, keepers: Keepers, config: Config) -> list[ControllerRouterHandler]:
     """The routes of people and operators: every one that is not OpenAI's, a page or a health check."""
-    found = admin_handlers(edge, keepers.cooldowns, keepers.recent)
-    if keepers.identity is not None:
-        found += keepers.identity.handlers(edge)
-    return found
+    admins = admins_only(edge, local_guard(config))
+    scrapers = scrapers_or(config.metrics.token, admins)
+    caches = keepers.caches
+    return [
+        *admin_handlers(edge, keepers.cooldowns, admins),
+        *observing_handlers(edge, health, keepers, admins, scrapers),
+        *money_handlers(keepers.store, admins, time.time),
+        *security_handlers(keepers.security.summary, [admins]),
+        *(cache_handlers(caches, edge, [admins], who_asks(edge, config), time.time) if caches is not None else ()),
+        *(keepers.identity.handlers(edge) if keepers.identity is not None else ()),
+    ]
 
 
 async def fake(host: str, port: int) -> int:
@@ -102,14 +118,14 @@ def explain(config: Config, model: str) -> int:
     return 0
 
 
-def guard_test(texts: Iterable[str]) -> int:
-    """Say of each text what the injection guard makes of it, with which score."""
-    module = importlib.import_module("policies.guards.injection")  # its libraries load only where they are used
-    finish = importlib.import_module("policies.guards.verdict").finish
-    guard = module.Injection.load(module.InjectionConfig())
-    for text in texts:
-        verdict = finish(guard.scan(text.rstrip("\n"), "user"))
-        say([f"{verdict.action:5} {verdict.score:.3f}  {text.strip()[:100]}  ({', '.join(verdict.reasons)})"])
+def guard_test(config: Config, texts: Iterable[str]) -> int:
+    """Say of each text what the input guards make of it, with which score, and which layers fired. Raises ConfigError."""
+    explain_texts = importlib.import_module("policies.guards.explain").explain  # its libraries load only where used
+    guards = config.input_guards or (InjectionConfig(),)
+    try:
+        say(explain_texts(guards, (text.rstrip("\n") for text in texts)))
+    except ValueError as error:
+        raise ConfigError([f"input_guards: {error}"]) from None
     return 0
 
 
@@ -157,10 +173,12 @@ class Reloader:
     def __call__(self) -> None:
         """Reload now. Must run on the loop."""
         try:
-            runtime, _ = build(self._load(), self._keepers, os.environ)
+            config = self._load()
+            runtime, _ = build(config, self._keepers, os.environ)
         except (ConfigError, OSError) as error:
             logger.error("not reloaded, the old configuration stays: %s", error)  # noqa: TRY400 - no traceback to show
             return
+        set_up_logs(config.log, os.environ)
         old, self._edge.runtime = self._edge.runtime, runtime
         task = asyncio.get_running_loop().create_task(_retire(old))
         self._retiring.add(task)

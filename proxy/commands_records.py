@@ -1,4 +1,4 @@
-"""The command that prints records, from the files alone: it works beside a running instance and without one."""
+"""The commands that show what was written down, from the files alone: beside a running instance and without one."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.config import Config
 from proxy.segments import Tail
+from proxy.shipping import database_of
 
 _PAUSE = 0.25
 
@@ -27,4 +28,22 @@ def records(config: Config, *, follow: bool) -> int:
                 break
             if not batch:
                 time.sleep(_PAUSE)
+    return 0
+
+
+def show_mlflow(config: Config, port: int) -> int:
+    """Become MLflow's server on the local store, or say where else the records go."""
+    elsewhere = config.record.mlflow
+    if elsewhere and not elsewhere.startswith("sqlite:"):
+        print(f"records are shipped to {elsewhere}")
+        return 0
+    database = database_of(config)
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.umask(0o077)
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **os.environ}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", elsewhere or f"sqlite:///{database}"]
+    command += ["--artifacts-destination", str(database.parent / "mlartifacts")]
+    print(f"MLflow on http://127.0.0.1:{port} (takes some ten seconds to start)", flush=True)
+    os.execve(sys.executable, command, settings)  # noqa: S606 - a program of ours, without a shell
     return 0

@@ -8,8 +8,16 @@ from typing import Literal
 import msgspec
 
 from policies.authenticate import AuthenticateConfig
+from policies.budget import BudgetConfig
+from policies.caller_limits import CallerLimitsConfig
+from policies.client_limits import ClientLimitsConfig
+from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
+from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig
+from policies.parameters import ParametersConfig
 from policies.single_flight import SingleFlightConfig
+from proxy.logs import LogConfig
+from proxy.prices import PricesConfig
 from proxy.values import Duration, Sampling, Secret, Size, duration, size
 
 _LOOPBACK = ("localhost", "::1")
@@ -20,6 +28,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `exposure` says who can reach it: `loopback` this machine only, `public` others, which demands authentication and
     real secrets. Absent, it follows from `host`.
+    Over `max_in_flight` calls, `queue` more wait in line for up to `queue_wait`.
     `hosts` are further names that clients may use for a gateway without authentication.
     """
 
@@ -30,6 +39,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     body_limit: Size = size("64MB")
     body_bytes_in_flight: Size = size("512MB")
     max_in_flight: int = 1000
+    queue: int = 100
+    queue_wait: Duration = duration("1s")
     state_dir: str = "./var"
     drain_delay: Duration = duration("5s")
     drain_timeout: Duration = duration("600s")
@@ -97,11 +108,12 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A provider and the name of the model there."""
+    """A provider and the name of the model there; `rename` says what that model calls otherwise."""
 
     provider: str
     model: str
     weight: float = 1.0
+    rename: dict[str, str] = {}
 
 
 class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,8 +124,13 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    cache_ttl: Duration | None = None
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
+    parameters: ParametersConfig | None = None
+    input_guards: tuple[InputGuard, ...] = ()
+    """Guards of this route: each replaces the one of its name that stands everywhere, or is added."""
+    output_guards: tuple[OutputGuard, ...] = ()
 
     @property
     def leads_on(self) -> bool:
@@ -142,6 +159,27 @@ class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     headers: dict[str, Secret] = {}
 
 
+class LimitsStore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where limits are counted: `memory://` by each instance for itself, `redis://` or `valkey://` (`rediss://`,
+    `valkeys://` with TLS) by all together.
+
+    No call waits longer than `timeout` for a shared one. While it is away calls pass uncounted (`open`) or get 503
+    (`closed`).
+    """
+
+    url: str = "memory://"
+    on_failure: Literal["open", "closed"] = "open"
+    timeout: Duration = duration("50ms")
+
+    def problems(self) -> list[str]:
+        """What cannot be meant. The URL is not repeated: it may hold a password."""
+        scheme = self.url.partition("://")[0]
+        known = ("memory", "redis", "rediss", "valkey", "valkeys")
+        return (
+            [] if scheme in known and "://" in self.url else [f"url: must begin with one of {', '.join(known)} and ://"]
+        )
+
+
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The record of calls: in files under `outbox` in the state folder, at most `max_size` of them.
 
@@ -158,10 +196,33 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     otlp: OtlpConfig | None = None
     max_size: Size = size("1GB")
 
-    def __post_init__(self) -> None:
-        """Raises ValueError."""
-        if self.mlflow and self.mlflow.partition(":")[0] not in ("http", "https", "sqlite"):
-            raise ValueError(f"mlflow must be an http, https or sqlite address, or empty, not {self.mlflow!r}")
+
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is kept of what calls cost: single calls for `keep` (0s: for ever); their sums by day always."""
+
+    keep: Duration = duration("90d")
+
+
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may scrape `/metrics` besides admins: whoever presents `token`."""
+
+    token: Secret = msgspec.field(default_factory=Secret)
+
+
+class Qdrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the caches keep their entries: with `url` on a Qdrant server, else embedded under the state folder.
+
+    A server that does not answer a lookup within `timeout` is left alone for `cool_down`. Embedded, at most
+    `max_entries` are kept in each collection, and nothing is put with less than `min_free` left on the disk.
+    """
+
+    url: str = ""
+    api_key: Secret = msgspec.field(default_factory=Secret)
+    prefix: str = "lockgate_"
+    timeout: Duration = duration("100ms")
+    cool_down: Duration = duration("5s")
+    max_entries: int = 20000
+    min_free: Size = size("256MB")
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -184,12 +245,31 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
     authenticate: AuthenticateConfig | None = None
+    client_limits: ClientLimitsConfig | None = None
+    caller_limits: CallerLimitsConfig | None = None
+    limits_store: str | LimitsStore = "memory://"
+    parameters: ParametersConfig | None = None
+    input_guards: tuple[InputGuard, ...] = ()
+    output_guards: tuple[OutputGuard, ...] = ()
+    security_log: SecurityLogConfig = msgspec.field(default_factory=SecurityLogConfig)
     single_flight: SingleFlightConfig | None = None
+    exact_cache: ExactCacheConfig | None = None
     failover: FailoverConfig | None = None
+    budget: BudgetConfig | None = None
+    prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
+    ledger: LedgerConfig = msgspec.field(default_factory=LedgerConfig)
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    qdrant: Qdrant = msgspec.field(default_factory=Qdrant)
     database: Secret = msgspec.field(default_factory=Secret)
     """The URL of what must last; empty: a file in the state folder."""
+
+    @property
+    def deployments(self) -> list[DeploymentConfig]:
+        """All of all routes."""
+        return [each for route in self.routes.values() for each in route.deployments]
 
     @property
     def database_url(self) -> str:
@@ -197,9 +277,38 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.database.reveal() or f"sqlite:///{self.server.state_dir}/lockgate.db"
 
     @property
+    def budgeting(self) -> BudgetConfig:
+        """`budget`, or its defaults: where callers have to say who they are some may have one."""
+        return self.budget if self.budget is not None else BudgetConfig()
+
+    @property
     def needs_identity(self) -> bool:
         """Whether callers have to say who they are."""
         return self.authenticate is not None and self.authenticate.is_on
+
+    @property
+    def counting(self) -> LimitsStore:
+        """`limits_store`, which may be written as its URL alone."""
+        store = self.limits_store
+        return LimitsStore(url=store) if isinstance(store, str) else store
+
+    @property
+    def bounding(self) -> ParametersConfig | None:
+        """`parameters`, empty where only a route or a caller has bounds."""
+        if self.parameters is not None:
+            return self.parameters
+        elsewhere = self.needs_identity or any(route.parameters is not None for route in self.routes.values())
+        return ParametersConfig() if elsewhere else None
+
+    @property
+    def limiting_clients(self) -> ClientLimitsConfig | None:
+        """`client_limits`, or its defaults where strangers can come by: who guesses keys is slowed."""
+        return ClientLimitsConfig() if self.client_limits is None and self.needs_identity else self.client_limits
+
+    @property
+    def limiting_callers(self) -> CallerLimitsConfig | None:
+        """`caller_limits`, empty where only a key or a token has limits."""
+        return CallerLimitsConfig() if self.caller_limits is None and self.needs_identity else self.caller_limits
 
     @property
     def failing_over(self) -> FailoverConfig | None:

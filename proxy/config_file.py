@@ -6,12 +6,14 @@ import typing
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import yaml
 
-from proxy.config import Config
+from policies.guards.settings import problems as guard_problems
+from policies.rename import RENAMES
+from proxy.config import Config, RecordConfig
 from proxy.exposure import identity_problems
 from proxy.values import decode_value, value_schema
 
@@ -65,7 +67,14 @@ def cross_check(config: Config) -> list[str]:
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
     problems += identity_problems(config)
+    problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
+    problems += _check_record(config.record)
+    problems += _limit_problems(config)
+    problems += guard_problems(config.input_guards, "input_guards")
+    problems += guard_problems(config.output_guards, "output_guards")
     for name, route in config.routes.items():
+        problems += guard_problems(route.input_guards, f"routes.{name}.input_guards")
+        problems += guard_problems(route.output_guards, f"routes.{name}.output_guards")
         if not route.deployments and not route.fallbacks:
             problems.append(f"routes.{name}: neither deployments nor fallbacks")
         for index, deployment in enumerate(route.deployments):
@@ -79,6 +88,43 @@ def cross_check(config: Config) -> list[str]:
                 for other in getattr(route, key)
                 if other not in config.routes
             ]
+    return problems
+
+
+def _check_record(record: RecordConfig) -> list[str]:
+    problems = []
+    where = record.mlflow
+    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
+        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
+    if record.interval <= 0:
+        problems.append("record.interval: must be over 0")
+    return problems
+
+
+class _Part(Protocol):
+    def problems(self) -> list[str]: ...
+
+
+def _limit_problems(config: Config) -> list[str]:
+    """What the keys of limits and bounds say that cannot be meant."""
+    parts: dict[str, _Part | None] = {
+        "client_limits": config.client_limits,
+        "caller_limits": config.caller_limits,
+        "parameters": config.parameters,
+        "limits_store": config.counting,
+    }
+    parts |= {f"routes.{name}.parameters": route.parameters for name, route in config.routes.items()}
+    problems = [f"{key}.{problem}" for key, part in parts.items() if part is not None for problem in part.problems()]
+    for name, route in config.routes.items():
+        for index, deployment in enumerate(route.deployments):
+            problems += [
+                f"routes.{name}.deployments[{index}].rename: {old!r} cannot become {new!r}"
+                for old, new in deployment.rename.items()
+                if (old, new) not in RENAMES
+            ]
+    server = config.server
+    if server.max_in_flight < 1 or server.queue < 0:
+        problems.append("server: max_in_flight must be at least 1, and queue at least 0")
     return problems
 
 

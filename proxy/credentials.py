@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from proxy.errors import BadRequest, Unauthenticated
 
 _OTHERS = ("x-api-key", "api-key")
+HEADERS = ("authorization", *_OTHERS)
+"""Where keys and tokens stand."""
 _VISIBLE = frozenset(string.ascii_letters + string.digits + string.punctuation) - frozenset(',"\\')
 
 
@@ -30,9 +32,14 @@ def presented(headers: Mapping[str, str]) -> str:
         raise Unauthenticated(
             "You didn't provide an API key. Send it as a bearer token: `Authorization: Bearer YOUR_KEY`."
         )
-    if not _VISIBLE.issuperset(found):
+    if not can_be_presented(found):
         raise bad_key()
     return found
+
+
+def can_be_presented(key: str) -> bool:
+    """Whether a key consists of what a header can hold, and can be told from a list of keys."""
+    return _VISIBLE.issuperset(key)
 
 
 def bad_key(message: str = "Incorrect API key provided.") -> Unauthenticated:

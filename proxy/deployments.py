@@ -1,5 +1,6 @@
 """Where a call can go: deployments, the routes that name them, and the providers behind them."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
@@ -34,6 +35,8 @@ class Deployment(msgspec.Struct, frozen=True, eq=False):
     provider: "Provider"
     timeouts: Timeouts = Timeouts()
     weight: float = 1.0
+    rename: Mapping[str, str] = {}
+    """Members and roles that its model calls otherwise: the usual name to its own."""
 
 
 class Provider(Protocol):
@@ -60,5 +63,9 @@ class Route(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    cache_ttl: float | None = None
+    """Seconds for which its answers are kept, instead of the caches' own; 0: not at all."""
     failover: Any = None
     """Its own failover settings, where it has some; the failover policy knows their form."""
+    parameters: Any = None
+    """Its own bounds, likewise."""

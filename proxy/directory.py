@@ -5,6 +5,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.call import Budget
@@ -22,6 +24,8 @@ _FRESH = 8.0
 _PATIENCE = 3.0
 """Seconds for one look."""
 _BETWEEN_PRUNES = 600.0
+_UNREADABLE = (SQLAlchemyError, msgspec.ValidationError)
+"""A database that answers, but not as ours does: nobody may look any less because of it."""
 
 Forget = Callable[[str | None], None]
 """Drop what was made of one key's digest, or of anything (None)."""
@@ -91,6 +95,11 @@ class Directory:
             except (DatabaseAwayError, TimeoutError):
                 self._away = True
                 return
+            except _UNREADABLE as error:
+                if not self._away:
+                    logger.error("what changed in the database cannot be read: %s", type(error).__name__)  # noqa: TRY400 - the text may hold values
+                self._away = True
+                return
             self._heard, self._away = began, False
 
     async def _watch(self) -> None:
@@ -139,12 +148,12 @@ class Directory:
         """Forget what has run out, here and in the database."""
         self._pruned = self._now()
         try:
-            async with self._database.begin() as connection:
+            async with self._looking, self._database.begin() as connection:
                 await prune_changes(connection, self._wall())
                 await prune_families(connection, self._wall())
                 await prune_tries(connection, self._wall())
                 self.revoked = await load_revoked(connection, self._wall())
-        except DatabaseAwayError:
+        except (DatabaseAwayError, *_UNREADABLE):
             logger.warning("what has run out in the database waits to be removed")
 
     def _tell(self, digest: str | None) -> None:

@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from swagger_ui_bundle import swagger_ui_path
 
 from proxy.endpoints import ENDPOINTS, Endpoint
+from proxy.paths import GENERATE
 
 Json = dict[str, Any]
 
@@ -25,6 +26,7 @@ _SUMMARIES = {
     "embeddings": "Embeddings of texts or tokens",
     "moderations": "A moderation verdict",
     "responses": "A response, whole or as a stream (stateless only)",
+    "generate": "The short form of a chat completion: one prompt, one text",
 }
 _ERROR = {"$ref": "#/components/responses/Error"}
 
@@ -32,6 +34,7 @@ _ERROR = {"$ref": "#/components/responses/Error"}
 def openapi(version: str) -> Json:
     """The OpenAPI 3.0 document. Request bodies list the members that the gateway itself needs: all others pass."""
     paths: Json = {f"/v1{endpoint.path}": {"post": _operation(endpoint)} for endpoint in ENDPOINTS}
+    paths[GENERATE.path] = {"post": _operation(GENERATE)}
     paths["/v1/models"] = {"get": _simple("The models that this caller may use", "models")}
     paths["/v1/models/{model}"] = {
         "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],

@@ -20,7 +20,9 @@ from proxy.errors import (
     WrongMethod,
 )
 from proxy.ids import new_id
+from proxy.logs import current_call
 from proxy.paths import Target
+from proxy.places import Places
 from proxy.reply import Reply
 from proxy.runtime import Runtime
 from proxy.sse import DONE_ITEM, frame
@@ -57,6 +59,7 @@ class Edge:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.clients: set[Client] = set()
+        self._places = Places()
 
     async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
@@ -74,6 +77,7 @@ class Edge:
             await self._handle(call, target, scope, client, runtime)
         finally:
             client.finish()
+            self._places.leave(client)
             self.clients.discard(client)
             runtime.calls -= 1
 
@@ -92,8 +96,8 @@ class Edge:
                     f"Not allowed to {method} on this path. Try {' or '.join(target.methods)}.",
                     headers={"allow": ", ".join(target.methods)},
                 )
-            if len(self.clients) > runtime.max_in_flight:
-                raise Overloaded("The gateway is handling as many calls as it takes.")  # noqa: TRY301 - as above
+            if not self._places.take(client, runtime.capacity):
+                await self._wait_for_place(client, call.record, runtime)
             client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
             client.hold()
@@ -110,6 +114,15 @@ class Edge:
             logger.exception("call %s failed", call.id)
             await _fail(InternalError(), reply, call, client)
 
+    async def _wait_for_place(self, client: Client, record: Record, runtime: Runtime) -> None:
+        began = time.monotonic()
+        client.line_up()
+        try:
+            await self._places.queue(client, runtime.capacity)
+        finally:
+            client.called_up()
+            record.queued = time.monotonic() - began
+
 
 def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
     headers: dict[str, str] = {}
@@ -119,6 +132,7 @@ def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
             headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110 §5.3
     peer = scope.get("client")
     call_id = new_id()
+    current_call.set(call_id)  # the server handles each request in a task of its own
     return Call(
         id=call_id,
         endpoint=target.endpoint,
@@ -148,6 +162,9 @@ async def _send(reply: Reply, call: Call, client: Client) -> None:
     if not reply.streaming:
         body = b"".join([item async for item in reply.items])
         await client.whole(reply.status, _head(reply.headers, call, client), body)
+        return
+    if reply.at_hand is not None and not client.started:
+        await client.burst(reply.status, _head(reply.headers, call, client), b"".join(reply.at_hand))
         return
     if not client.started:
         await client.start(reply.status, _head(reply.headers, call, client))
@@ -231,8 +248,7 @@ def _head(extra: Mapping[str, str], call: Call, client: Client) -> Headers:
         head.append((b"x-lockgate-cache", _clean(record.cache)))
     if record.similarity is not None:
         head.append((b"x-lockgate-similarity", b"%.4f" % record.similarity))
-    if record.guard:
-        head.append((b"x-lockgate-guard", _clean(record.guard)))
+    head.append((b"x-lockgate-guard", record.guard.encode() or b"off"))
     if record.cost is not None:
         head.append((b"x-lockgate-cost-usd", b"%.9f" % (record.cost / NANO)))
     if record.requests is not None:

@@ -6,7 +6,7 @@ GatewayError
 ├── WrongMethod 405 · AlreadyThere 409
 ├── BodyTimeout 408 · BodyTooLarge 413 · UnsupportedMedia 415
 ├── RateLimited 429 · BudgetExceeded 429
-├── InternalError 500 · Overloaded 503 · NoDeployment 503 · NotCached 504
+├── InternalError 500 · Overloaded 503 · GuardUnavailable 503 · NoDeployment 503 · NotCached 504
 └── UpstreamError
     ├── UpstreamRefused (their 4xx: the client's fault, body untouched)
     ├── UpstreamDenied 502 · UpstreamMissing 502 (dead here, perhaps alive elsewhere)
@@ -20,6 +20,8 @@ from typing import ClassVar, Literal
 import msgspec
 
 Fate = Literal["final", "next", "again"]
+_SOON = 5.0
+"""Seconds after which something that is away may be back."""
 
 
 class GatewayError(Exception):
@@ -87,6 +89,18 @@ class GuardBlocked(BadRequest):
     """A guard refused a text. Neither the text nor the rule is ever echoed."""
 
     default_code = "prompt_injection"
+
+
+class GuardUnavailable(GatewayError):
+    """A guard that must be heard gives no verdict, so that the call may not go on."""
+
+    status = 503
+    default_code = "guard_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway cannot check this request at the moment. Try again.", headers=retry_headers(_SOON)
+        )
 
 
 class Unauthenticated(GatewayError):

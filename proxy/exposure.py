@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from proxy.authority import IssuerConfig, LoginConfig
 from proxy.config import Config
-from proxy.weak import ADMIN_LENGTH, SIGNING_LENGTH, weakness
+from proxy.credentials import can_be_presented
+from proxy.weak import ADMIN_LENGTH, SIGNING_LENGTH, is_sample_password, weakness
 
 _LONGEST_ACCESS = 86400.0
 _SLOWEST_WATCH = 5.0
@@ -18,6 +19,8 @@ _MADE = "the gateway makes one for itself where it is empty"
 
 def identity_problems(config: Config) -> Iterator[str]:
     """Every reason not to start, with its path."""
+    if not can_be_presented(config.secrets.admin_key.reveal()):
+        yield 'secrets.admin_key: letters, digits and punctuation other than , " and \\, or no request could present it'
     if config.server.is_public:
         yield from _public_problems(config)
     if not config.needs_identity or config.authenticate is None:
@@ -62,10 +65,15 @@ def _public_problems(config: Config) -> Iterator[str]:
     why = weakness(admin_key, ADMIN_LENGTH) if admin_key else None
     if why is not None:
         yield f"secrets.admin_key: {why}; others can reach this gateway"
-    has_login = config.authenticate is not None and config.authenticate.login is not None
-    why = weakness(signing, SIGNING_LENGTH) if signing and has_login else None
+    login = config.authenticate.login if config.authenticate is not None else None
+    if login is None:
+        return
+    why = weakness(signing, SIGNING_LENGTH) if signing else None
     if why is not None:
         yield f"secrets.signing: {why}; others can reach this gateway ({_MADE})"
+    for index, user in enumerate(login.users):
+        if is_sample_password(user.password_hash.reveal()):
+            yield f"authenticate.login.users[{index}].password_hash: everybody knows this one, it is our documentation's"
 
 
 def _login_problems(login: LoginConfig) -> Iterator[str]:

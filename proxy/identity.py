@@ -1,9 +1,9 @@
 """Identity put together: the database, what is known of it, keys, tokens, logins, and their routes."""
 
 import os
-import secrets
 import time
 from pathlib import Path
+from secrets import token_hex
 
 from litestar.types import ControllerRouterHandler
 
@@ -12,8 +12,8 @@ from proxy.admin import admins_only
 from proxy.admin_keys import Stores, identity_handlers
 from proxy.auth_routes import Current, auth_handlers
 from proxy.authority import LoginConfig, UserConfig
-from proxy.callers import Callers
-from proxy.config import Config
+from proxy.callers import AddressOf, Callers
+from proxy.config import Config, Secrets
 from proxy.directory import Directory
 from proxy.edge import Edge
 from proxy.failures import Failures
@@ -53,17 +53,22 @@ class Identity:
         self._login: Login | None = None
         self.callers = Callers(Secret(), self._failures)
 
-    def configure(self, config: AuthenticateConfig, admin_key: Secret, signing: Secret, fetch: Fetch) -> None:
+    def configure(self, config: AuthenticateConfig, secrets: Secrets, *, fetch: Fetch, address_of: AddressOf) -> None:
         """Go by this configuration from now on. Raises OSError when the signing secret cannot be kept."""
+        signer = Signer(self._secret(secrets.signing)) if config.login is not None else None
         self._directory.every, self._directory.grace = config.watch, config.grace
         self._failures.limit = config.failures
         self._issuers.configure(config.issuers, fetch)
-        signer = Signer(self._secret(signing)) if config.login is not None else None
         users = {each.name: _user(each) for each in config.login.users} if config.login is not None else {}
         self._tokens.configure(signer, users)
         self._login = None if config.login is None or signer is None else self._make_login(config.login, signer)
         has_tokens = config.login is not None or bool(config.issuers)
-        self.callers.configure(admin_key, self._keys if config.keys else None, self._tokens if has_tokens else None)
+        self.callers.configure(
+            secrets.admin_key,
+            keys=self._keys if config.keys else None,
+            tokens=self._tokens if has_tokens else None,
+            address_of=address_of,
+        )
 
     async def start(self) -> None:
         """Read what must be known. Raises OSError."""
@@ -135,7 +140,7 @@ def kept_secret(path: Path) -> bytes:
             raise OSError(f"{path} holds no signing secret: remove it, and everybody logs in again") from None
         return kept
     with os.fdopen(handle, "wb") as file:
-        made = secrets.token_hex(_SIGNING_BYTES).encode()
+        made = token_hex(_SIGNING_BYTES).encode()
         file.write(made + b"\n")
     return made
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jwt
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from proxy.authority import IssuerConfig
 from proxy.call import Caller
@@ -42,6 +43,17 @@ class VerificationKey(msgspec.Struct, frozen=True):
 
     key: Any
     algorithms: frozenset[str]
+
+
+class _ListedKey(msgspec.Struct, frozen=True):
+    """What a key of a JWKS document says of itself (RFC 7517 §4)."""
+
+    kty: str
+    kid: str
+    crv: str | None = None
+    alg: str | None = None
+    use: str = "sig"
+    key_ops: list[str] | None = None
 
 
 class KeySet:
@@ -83,7 +95,7 @@ class KeySet:
         self._tried = self._now()
         try:
             self._keys = read_key_set(await fetch(self._url))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             logger.warning("the keys at %s could not be fetched: %s", self._url, str(error)[:200])
             return
         self._fetched = self._now()
@@ -112,17 +124,21 @@ def read_key_set(body: bytes) -> dict[str, VerificationKey]:
 
 
 def _read_key(each: dict[str, Any]) -> VerificationKey | None:
-    algorithms = _FAMILIES.get((each.get("kty"), each.get("crv")), frozenset())
-    if "alg" in each:
-        algorithms &= {each["alg"]} if isinstance(each["alg"], str) else set()
-    is_for_signing = each.get("use", "sig") == "sig" and "verify" in each.get("key_ops", ["verify"])
-    if not algorithms or not isinstance(each.get("kid"), str) or not is_for_signing or "d" in each:
+    try:
+        listed = msgspec.convert(each, _ListedKey)
+    except msgspec.ValidationError:
+        return None
+    algorithms = _FAMILIES.get((listed.kty, listed.crv), frozenset())
+    if listed.alg is not None:
+        algorithms &= {listed.alg}
+    is_for_signing = listed.use == "sig" and (listed.key_ops is None or "verify" in listed.key_ops)
+    if not algorithms or not is_for_signing or "d" in each:
         return None
     try:
         key = jwt.PyJWK(each, algorithm=min(algorithms)).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
         return None
-    if each["kty"] == "RSA" and key.key_size < _SMALLEST_RSA:
+    if listed.kty == "RSA" and key.key_size < _SMALLEST_RSA:
         return None
     return VerificationKey(key, algorithms)
 
@@ -182,7 +198,7 @@ class Issuer:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
 
 
 def claim(claims: Mapping[str, Any], name: str) -> Any:

@@ -6,7 +6,6 @@ repeated names, critical extensions, unencoded payloads and keys that a token br
 
 import binascii
 import json
-import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,6 +17,8 @@ _LONGEST = 8192
 """The most characters of a token."""
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 _PARTS = 3
+_LATEST = 1e15
+"""Nothing has a time beyond this, in Unix seconds."""
 _URL_SAFE = str.maketrans("-_", "+/")
 _NOT_URL_SAFE = frozenset("+/=")
 
@@ -114,7 +115,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LATEST:
         raise TokenError(f"its {name} is no time")
     return float(value)
 

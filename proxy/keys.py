@@ -76,8 +76,13 @@ class Keys:
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.create_task(self._look_up(digest))
-            asking.add_done_callback(lambda _task: self._asking.pop(digest, None))
+            asking.add_done_callback(lambda task: self._asked(digest, task))
         return await asyncio.shield(asking)
+
+    def _asked(self, digest: bytes, task: asyncio.Task[_Entry | None]) -> None:
+        self._asking.pop(digest, None)
+        if not task.cancelled():
+            task.exception()  # all who waited may have left
 
     async def _look_up(self, digest: bytes) -> _Entry | None:
         version = self._directory.version

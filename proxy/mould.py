@@ -8,18 +8,19 @@ class Mould:
     well-formed, nothing finished. It saves the parse of almost every event of a stream.
     """
 
-    __slots__ = ("_head", "_least", "_sent_head", "_sent_tail", "_tail")
+    __slots__ = ("_head", "_sent_head", "_sent_tail", "_tail", "least")
 
     def __init__(self, head: bytes, tail: bytes, sent_tail: bytes) -> None:
         self._head = head
         self._tail = tail
-        self._least = len(head) + len(tail)
+        self.least = len(head) + len(tail)
+        """Bytes of a chunk without its text."""
         self._sent_head = b"data: " + head
         self._sent_tail = sent_tail + b"\n\n"
 
     def fill(self, data: bytes) -> bytes | None:
         """The item for this chunk if it has the form, else None."""
-        if len(data) < self._least or not data.startswith(self._head) or not data.endswith(self._tail):
+        if len(data) < self.least or not data.startswith(self._head) or not data.endswith(self._tail):
             return None
         text = data[len(self._head) : -len(self._tail)]
         if b'"' in text or b"\\" in text:

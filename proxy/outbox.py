@@ -148,6 +148,11 @@ class Outbox:
         """Bytes on disk."""
         return self.end - (self._starts[0] if self._starts else self.end)
 
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The names of all readers, in this process and in others."""
+        return (*self._readers, *self._others)
+
     def write(self, record: Record) -> None:
         """Append one record without texts."""
         self.append(record)

@@ -8,6 +8,8 @@ from proxy.endpoints import BY_PATH, Endpoint
 from proxy.errors import UnknownPath
 
 MODELS = Endpoint("models", "/models", (), "data")
+GENERATE = Endpoint("generate", "/llm/generate", ("prompt",), "choices")
+"""The short form of a chat call."""
 
 _AZURE = "/openai/deployments/"
 
@@ -25,6 +27,7 @@ _KNOWN = {
     **_POST,
     **{f"/v1{path}": target for path, target in _POST.items()},
     **{f"/openai/v1{path}": target for path, target in _POST.items()},
+    GENERATE.path: Target(GENERATE, ("POST",)),
     "/v1/models": Target(MODELS, ("GET", "HEAD")),
     "/models": Target(MODELS, ("GET", "HEAD")),
     "/openai/v1/models": Target(MODELS, ("GET", "HEAD")),

@@ -7,7 +7,7 @@ import msgspec
 from proxy.call import Usage
 from proxy.chunks import StreamFault, error_text
 from proxy.sse import DONE, frame
-from proxy.usage import parse_usage
+from proxy.usage import in_tier, parse_usage
 
 _ENDS_WELL = ("response.completed", "response.incomplete")
 _ENDS_BADLY = ("response.failed", "error")
@@ -17,21 +17,30 @@ class _View(msgspec.Struct):
     type: str = ""
     sequence_number: int = -1
     response: msgspec.Raw = msgspec.Raw()
+    delta: msgspec.Raw = msgspec.Raw()
     error: Any = None
 
 
+class _Response(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+    service_tier: Any = None
+
+
 _decode = msgspec.json.Decoder(_View).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
 
 
 class ResponseReader:
     """Reads one Responses stream. Content is in hand with the first delta; a terminal event must come last."""
 
-    __slots__ = ("committed", "complete", "sequence", "usage")
+    __slots__ = ("committed", "complete", "deltas", "sequence", "text", "usage")
 
     def __init__(self) -> None:
         self.committed = False
         self.complete = False
         self.usage: Usage | None = None
+        self.deltas = 0
+        self.text = 0
         self.sequence = 0
         """The number that the next event would have."""
 
@@ -50,7 +59,10 @@ class ResponseReader:
             raise StreamFault("error_event", _failure(data))
         if kind in _ENDS_WELL:
             self.complete = True
-            self.usage = parse_usage(_usage_of(event.response))
+            self.usage = _usage_of(event.response)
+        if event.delta:
+            self.deltas += 1
+            self.text += len(event.delta)
         self.committed = self.committed or self.complete or kind.endswith(".delta")
         self.sequence = event.sequence_number + 1 if event.sequence_number >= 0 else self.sequence + 1
         return [frame(data, kind.encode())]
@@ -62,12 +74,13 @@ class ResponseReader:
         return []
 
 
-def _usage_of(response: msgspec.Raw) -> msgspec.Raw:
-    """The `usage` member of a response, empty when there is none."""
+def _usage_of(response: msgspec.Raw) -> Usage | None:
+    """The usage that a response names, if it does."""
     try:
-        return msgspec.json.decode(response, type=dict[str, msgspec.Raw]).get("usage", msgspec.Raw())
+        told = _decode_response(response)
     except msgspec.DecodeError:
-        return msgspec.Raw()
+        return None
+    return in_tier(parse_usage(told.usage), told.service_tier)
 
 
 def _failure(data: bytes) -> str:

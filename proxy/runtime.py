@@ -7,6 +7,7 @@ from proxy.callers import Callers
 from proxy.chain import Handler
 from proxy.cors import Cors
 from proxy.health import State
+from proxy.places import Capacity
 from proxy.router import Router
 
 Close = Callable[[], Awaitable[None]]
@@ -40,7 +41,7 @@ class Runtime:
         handlers: Mapping[str, Handler],
         router: Router,
         early_headers: float,
-        max_in_flight: int,
+        capacity: Capacity,
         cors: Cors | None,
         callers: Callers,
         closes: Sequence[Close],
@@ -48,7 +49,7 @@ class Runtime:
         self.handlers = handlers
         self.router = router
         self.early_headers = early_headers
-        self.max_in_flight = max_in_flight
+        self.capacity = capacity
         self.cors = cors
         self.callers = callers
         """Who the operator's routes let in."""

@@ -19,12 +19,13 @@ from typing import Protocol
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from adapters.mlflow import Collector, Metrics, MLflowServer, Traces
+from adapters.mlflow import Collector, Instance, Metrics, MLflowServer, Traces
 from adapters.otlp import encode
-from adapters.shipper import MetricShipper, Progress, TraceShipper, note_of
+from adapters.shipper import MetricShipper, Progress, TraceShipper
 from adapters.shipping import FIGURES, OTLP, TRACES, Report, ShipperSettings
 from adapters.transcript import Redact
-from proxy.segments import Cursor, Stored
+from proxy.logs import LogConfig, level_named, set_up_logs
+from proxy.segments import Stored
 from proxy.values import Sampling
 
 logger = logging.getLogger("lockgate.shipper")
@@ -39,23 +40,17 @@ _PRESSURE = 2
 class Backend(Traces, Metrics, Protocol):
     """MLflow in either form."""
 
-    @property
-    def run(self) -> str:
-        """The run in which the figures stand; "" before the first ones."""
-        ...
-
 
 def main() -> int:
     """Run until told to stop."""
-    logging.basicConfig(
-        level=os.environ.get("API_LOG_LEVEL", "info").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the instance says when
     os.nice(_NICE)
+    os.umask(0o077)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShipperSettings)
+    set_up_logs(LogConfig(format=settings.log_format, level=level_named(settings.log_level)), os.environ)
     threading.excepthook = _failed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shippers = _shippers(settings, stop)
@@ -68,7 +63,7 @@ def main() -> int:
 
 def _end_with_parent() -> None:
     """Standard input ends when the instance does, even by kill -9: the next one starts a process of its own."""
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(1)
 
@@ -101,7 +96,7 @@ def _report(threads: Sequence[threading.Thread], progress: Sequence[Progress]) -
 
 def _shippers(settings: ShipperSettings, stop: threading.Event) -> list[TraceShipper | MetricShipper]:
     folder = Path(settings.folder)
-    redact = _redact() if settings.redact else str
+    redact = _Redactor()
     random = Random()  # noqa: S311 - jitter, no secrets
     sampling = Sampling(settings.share, settings.per_second)
 
@@ -122,14 +117,13 @@ def _shippers(settings: ShipperSettings, stop: threading.Event) -> list[TraceShi
 
     shippers: list[TraceShipper | MetricShipper] = []
     if settings.mlflow is not None:
-        backend = _backend(settings.mlflow, settings, note_of(Cursor(folder, FIGURES).load()).run)
+        backend = _backend(settings.mlflow, settings)
         shippers.append(first := traces(TRACES, backend))
         shippers.append(
             MetricShipper(
                 FIGURES,
                 folder,
                 metrics=backend,
-                run_of=lambda: backend.run,
                 interval=settings.interval,
                 lag=lambda: first.progress.lag,
                 stop=stop,
@@ -142,10 +136,10 @@ def _shippers(settings: ShipperSettings, stop: threading.Event) -> list[TraceShi
     return shippers
 
 
-def _backend(url: str, settings: ShipperSettings, run: str) -> Backend:
+def _backend(url: str, settings: ShipperSettings) -> Backend:
     if url.startswith(_SQLITE):
-        return _Late(Path(url.removeprefix(_SQLITE)).absolute(), settings, run)
-    return MLflowServer(url, settings.experiment, settings.instance, _credentials(), run)
+        return _Late(Path(url.removeprefix(_SQLITE)).absolute(), settings)
+    return MLflowServer(url, settings.experiment, _instance(settings), _credentials())
 
 
 class _Late:
@@ -153,17 +147,11 @@ class _Late:
     an instance that nobody calls never needs it.
     """
 
-    def __init__(self, database: Path, settings: ShipperSettings, run: str) -> None:
+    def __init__(self, database: Path, settings: ShipperSettings) -> None:
         self._database = database
         self._settings = settings
-        self._first_run = run
         self._made: Backend | None = None
         self._lock = threading.Lock()
-
-    @property
-    def run(self) -> str:
-        """The run of the figures."""
-        return self._first_run if self._made is None else self._made.run
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """See Traces."""
@@ -178,9 +166,12 @@ class _Late:
             if self._made is None:
                 make = importlib.import_module("adapters.mlflow_store").LocalStore
                 artifacts = self._database.parent / "mlartifacts"
-                experiment, instance = self._settings.experiment, self._settings.instance
-                self._made = make(self._database, artifacts, experiment, instance, self._first_run)
+                self._made = make(self._database, artifacts, self._settings.experiment, _instance(self._settings))
             return self._made
+
+
+def _instance(settings: ShipperSettings) -> Instance:
+    return Instance(settings.instance, settings.mark)
 
 
 def _credentials() -> dict[str, str]:
@@ -193,6 +184,21 @@ def _credentials() -> dict[str, str]:
         return {}
     encoded = base64.b64encode(f"{name}:{password}".encode()).decode()
     return {"authorization": f"Basic {encoded}"}
+
+
+class _Redactor:
+    """Hides everything that the guards know to be a secret or personal. Their rules are loaded with the first text:
+    whether there is any to redact is each record's to say, and may change while this runs.
+    """
+
+    def __init__(self) -> None:
+        self._made: Redact | None = None
+
+    def __call__(self, text: str) -> str:
+        """The text without them."""
+        if self._made is None:
+            self._made = _redact()
+        return self._made(text)
 
 
 def _redact() -> Redact:

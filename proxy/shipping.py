@@ -1,5 +1,7 @@
 """From configuration to the process that ships records."""
 
+import contextlib
+import secrets
 import socket
 from pathlib import Path
 
@@ -26,15 +28,30 @@ def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
         outbox.follow(OTLP)
     settings = ShipperSettings(
         folder=str(outbox.folder.absolute()),
-        max_size=record.max_size,
+        max_size=int(record.max_size),
         instance=f"{socket.gethostname()}:{config.server.port}",
+        mark=_mark(outbox.folder),
         experiment=record.experiment,
         mlflow=record.mlflow if record.mlflow != "" else f"sqlite:///{database_of(config)}",
         share=record.traces.share,
         per_second=record.traces.per_second,
-        interval=record.interval,
+        interval=float(record.interval),
         otlp=record.otlp.url if record.otlp is not None else None,
         otlp_headers={name: value.reveal() for name, value in record.otlp.headers.items()} if record.otlp else {},
-        redact=record.bodies != "off",
+        log_format=config.log.format,
+        log_level=config.log.level or "",
     )
     return (ShipperProcess(settings, "proxy.ship"),)
+
+
+def _mark(folder: Path) -> str:
+    """Made at the first start, and kept beside the records. Raises OSError."""
+    path = folder / "instance"
+    with contextlib.suppress(FileNotFoundError):
+        kept = path.read_text()
+        if kept:
+            return kept
+    mark = secrets.token_hex(8)
+    path.touch(mode=0o600)
+    path.write_text(mark)
+    return mark

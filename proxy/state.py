@@ -1,26 +1,24 @@
 """The database: keys, users, budgets and the ledger. A SQLite file by default, PostgreSQL by URL, one schema."""
 
 import asyncio
-import contextlib
 import logging
-import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from proxy.errors import Overloaded
 from proxy.health import State
+from proxy.schema_steps import DatabaseAwayError, Migration, migrations, refuse_newer
+from proxy.sql import make_file
+
+__all__ = ["Database", "DatabaseAwayError", "Migration", "migrate", "migrations", "parse_url", "shown"]
 
 logger = logging.getLogger("lockgate")
 
@@ -33,28 +31,11 @@ _DRIVERS = {
 }
 _MIGRATION_LOCK = 0x10C6A7E
 """PostgreSQL's advisory lock under which one instance migrates while the others wait."""
+_AWAY = ("08", "53", "57")
+"""PostgreSQL's classes of errors that say nothing of the statement: no connection, no room, starting up or going down."""
 _CONNECT = 5.0
 _STATEMENT = 5.0
 """Seconds that a connection and a statement may take before the database counts as away."""
-
-_TRIES = 50
-_PAUSE = 0.1
-
-
-class DatabaseAwayError(Overloaded):
-    """The database does not answer; what it would have said is not known. The detail is for our log."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__("The gateway's database does not answer: try again.", retry_after=_CONNECT)
-        self.detail = detail
-
-
-class Migration(msgspec.Struct, frozen=True):
-    """One step of the schema: statements that both engines understand, applied once, in order, whole or not at all."""
-
-    version: int
-    name: str
-    statements: tuple[str, ...]
 
 
 class Database:
@@ -114,13 +95,13 @@ class Database:
         """Tell a database that is away from everything else, and remember which it is."""
         try:
             yield
-        except (OSError, TimeoutError, PoolTimeoutError, OperationalError, InterfaceError) as error:
+        except (OSError, TimeoutError, OperationalError, InterfaceError, NoFreeConnectionError) as error:
             if not self._away:
                 logger.warning("the database is away: %s", _first_line(error))
             self._away = True
             raise DatabaseAwayError(_first_line(error)) from error
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not (error.connection_invalidated or (getattr(error.orig, "sqlstate", None) or "")[:2] in _AWAY):
                 raise
             self._away = True
             raise DatabaseAwayError(_first_line(error)) from error
@@ -150,8 +131,11 @@ def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         arguments: dict[str, Any] = {"timeout": _CONNECT, "command_timeout": _STATEMENT}
         return create_async_engine(url, pool_pre_ping=True, pool_timeout=_CONNECT, connect_args=arguments)
-    waiting = {"pool_timeout": _CONNECT} if _make_file(url) else {}  # in memory there is one connection for all
-    engine = create_async_engine(url, connect_args={"timeout": _STATEMENT}, **waiting)
+    options: dict[str, Any] = {"connect_args": {"timeout": _STATEMENT}}
+    if url.database and url.database != ":memory:":
+        make_file(Path(url.database))
+        options["pool_timeout"] = _CONNECT  # in memory there is one connection for all
+    engine = create_async_engine(url, **options)
 
     @event.listens_for(engine.sync_engine, "connect")
     def settle(connection: Any, _record: object) -> None:
@@ -169,33 +153,6 @@ def _engine(url: URL) -> AsyncEngine:
     return engine
 
 
-def _make_file(url: URL) -> bool:
-    """A file for its owner only, with a write-ahead log: a mode the file keeps. False: it is none. Raises OSError."""
-    if not url.database or url.database == ":memory:":
-        return False
-    path = Path(url.database)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    for _ in range(_TRIES):
-        with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode=WAL")
-            return True
-        time.sleep(_PAUSE)  # another instance is switching it, which SQLite does not wait for
-    raise OSError(f"{path} is locked by another program")
-
-
-def migrations() -> list[Migration]:
-    """The steps that this version brings: `migrations/NNNN-name.sql`, a statement ends with `;` at a line's end."""
-    found = []
-    for file in (files("proxy") / "migrations").iterdir():
-        number, _, name = file.name.removesuffix(".sql").partition("-")
-        if file.name.endswith(".sql"):
-            lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("--")]
-            statements = tuple(each.strip() for each in "\n".join(lines).split(";\n") if each.strip(" \n;"))
-            found.append(Migration(int(number), name, statements))
-    return sorted(found, key=lambda step: step.version)
-
-
 async def migrate(engine: AsyncEngine, steps: list[Migration]) -> None:
     """Apply the steps that are missing, one instance at a time. Raises OSError when the schema is newer than ours."""
     async with engine.begin() as connection:
@@ -205,9 +162,7 @@ async def migrate(engine: AsyncEngine, steps: list[Migration]) -> None:
             text("CREATE TABLE IF NOT EXISTS schema_steps (version INTEGER PRIMARY KEY, name TEXT NOT NULL)")
         )
         done = set((await connection.execute(text("SELECT version FROM schema_steps"))).scalars())
-        unknown = done - {step.version for step in steps}
-        if unknown:
-            raise OSError(f"its schema has step {max(unknown)}, which this version does not know: use a newer Lockgate")
+        refuse_newer(done, steps)
         for step in steps:
             if step.version not in done:
                 for statement in step.statements:

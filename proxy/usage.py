@@ -4,10 +4,15 @@ import msgspec
 
 from proxy.call import Usage
 
+_ORDINARY = ("", "auto", "default", "standard", "on_demand")
+_TIER_NAME = 32
+
 
 class _PromptDetails(msgspec.Struct):
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_creation_tokens: int = 0
+    """litellm's name for them."""
     audio_tokens: int = 0
 
 
@@ -21,6 +26,7 @@ class _View(msgspec.Struct):
 
     prompt_tokens: int
     completion_tokens: int = 0
+    total_tokens: int = 0
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -29,7 +35,11 @@ _decode = msgspec.json.Decoder(_View).decode
 
 
 def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
-    """Read a `usage` member; None for one that is no object. `raw` is valid JSON or empty."""
+    """Read a `usage` member; None for one that is no object. `raw` is valid JSON or empty.
+
+    What the total has beyond its two parts is reasoning that a provider (Gemini's endpoint, xAI) leaves out of
+    `completion_tokens` and charges as output all the same: here it is counted there.
+    """
     try:
         view = _decode(raw)
     except msgspec.DecodeError:
@@ -39,11 +49,12 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     prompt, completion = view.prompt_tokens_details, view.completion_tokens_details
     return Usage(
         view.prompt_tokens,
-        view.completion_tokens,
+        max(view.completion_tokens, view.total_tokens - view.prompt_tokens),
         cached=prompt.cached_tokens if prompt else 0,
-        cache_write=prompt.cache_write_tokens if prompt else 0,
+        cache_write=(prompt.cache_write_tokens or prompt.cache_creation_tokens) if prompt else 0,
         reasoning=completion.reasoning_tokens if completion else 0,
         audio=(prompt.audio_tokens if prompt else 0) + (completion.audio_tokens if completion else 0),
+        audio_output=completion.audio_tokens if completion else 0,
     )
 
 
@@ -61,16 +72,25 @@ def read_usage(value: object) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
+    prompt, total = _count(value, "prompt_tokens", "input_tokens"), _count(value, "total_tokens")
     prompt_details = _part(value, "prompt_tokens_details", "input_tokens_details")
     completion_details = _part(value, "completion_tokens_details", "output_tokens_details")
     return Usage(
-        prompt=_count(value, "prompt_tokens", "input_tokens"),
-        completion=_count(value, "completion_tokens", "output_tokens"),
+        prompt=prompt,
+        completion=max(_count(value, "completion_tokens", "output_tokens"), total - prompt),
         cached=_count(prompt_details, "cached_tokens"),
-        cache_write=_count(prompt_details, "cache_write_tokens"),
+        cache_write=_count(prompt_details, "cache_write_tokens", "cache_creation_tokens"),
         reasoning=_count(completion_details, "reasoning_tokens"),
         audio=_count(prompt_details, "audio_tokens") + _count(completion_details, "audio_tokens"),
+        audio_output=_count(completion_details, "audio_tokens"),
     )
+
+
+def in_tier(usage: Usage | None, tier: object) -> Usage | None:
+    """The same, served in this tier; the ordinary one has no name."""
+    if usage is None or not isinstance(tier, str) or tier in _ORDINARY:
+        return usage
+    return msgspec.structs.replace(usage, tier=tier[:_TIER_NAME])
 
 
 def _part(value: dict[str, object], *names: str) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The kinds of value that configuration is written in: durations, sizes, rates, secrets."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,11 +38,20 @@ class Size(int):
         return cls(float(match[1]) * _BYTES[match[2]])
 
 
-class Rate(NamedTuple):
-    """So many in so many seconds, written `60/minute`."""
+class Rate(tuple[int, int]):
+    """So many in so many seconds, written `60/minute`. A NamedTuple would be read from a list only."""
 
-    amount: int
-    seconds: int
+    __slots__ = ()
+
+    @property
+    def amount(self) -> int:
+        """How many."""
+        return self[0]
+
+    @property
+    def seconds(self) -> int:
+        """In how many seconds."""
+        return self[1]
 
     @classmethod
     def parse(cls, value: object) -> "Rate":
@@ -50,14 +59,17 @@ class Rate(NamedTuple):
         match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
         if match is None or not int(match[1]):
             raise ValueError(f"expected a rate such as 60/minute, got {value!r}")
-        return cls(int(match[1]), _WINDOWS[match[2]])
+        return cls((int(match[1]), _WINDOWS[match[2]]))
 
 
-class Sampling(NamedTuple):
+class Sampling:
     """How many of many: a share from 0 to 1, written as a number, or so many a second, written `100/second`."""
 
-    share: float = 1.0
-    per_second: int | None = None
+    __slots__ = ("per_second", "share")
+
+    def __init__(self, share: float = 1.0, per_second: int | None = None) -> None:
+        self.share = share
+        self.per_second = per_second
 
     @classmethod
     def parse(cls, value: object) -> "Sampling":
@@ -104,6 +116,11 @@ def duration(text: str) -> Duration:
 def size(text: str) -> Size:
     """The default of a configuration key, written as in the file."""
     return msgspec.field(default_factory=lambda: Size.parse(text))
+
+
+def rate(text: str) -> Rate:
+    """The default of a configuration key, written as in the file."""
+    return msgspec.field(default_factory=lambda: Rate.parse(text))
 
 
 def spell(seconds: float) -> str:

@@ -13,6 +13,8 @@ _SAMPLES = (
     "password",
 )
 """What stands in sample files, ours and others', and so is known to everybody."""
+_SAMPLE_PASSWORDS = ("ZNnQiRhwG3zwt4n2jodEu3wKZ5Ap8A4t6l0rtmha4pc",)
+"""The ends of the password hashes that stand in our documentation."""
 SIGNING_LENGTH = 32
 ADMIN_LENGTH = 16
 _DIFFERENT = 8
@@ -27,3 +29,8 @@ def weakness(secret: str, length: int) -> str | None:
     if len(set(secret)) < _DIFFERENT:
         return "it hardly varies; make one with `openssl rand -hex 32`"
     return None
+
+
+def is_sample_password(password_hash: str) -> bool:
+    """Whether a hash is one of our documentation's, whose password stands beside it."""
+    return password_hash.endswith(_SAMPLE_PASSWORDS)

@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
+from proxy.credentials import HEADERS
 from proxy.docs import docs_handlers
 from proxy.edge import Edge
 from proxy.errors import BadRequest, GatewayError, InternalError, WrongMethod
@@ -21,7 +22,7 @@ from proxy.version import VERSION
 logger = logging.getLogger("lockgate")
 
 _SERVER_ERROR = 500
-_CREDENTIALS = ("authorization", "x-api-key", "api-key")
+_CALLER = (*HEADERS, "x-forwarded-for")
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -57,12 +58,12 @@ def make_app(edge: Edge, web: ASGIApp) -> ASGIApp:
 
 def credentials_of(connection: Connection) -> dict[str, str]:
     """The headers that say who a request is from, as the edge has them: lower case, repeated ones joined."""
-    found = {name: connection.headers.getall(name, []) for name in _CREDENTIALS}
+    found = {name: connection.headers.getall(name, []) for name in _CALLER}
     return {name: ", ".join(values) for name, values in found.items() if values}
 
 
 def peer_of(connection: Connection) -> str:
-    """The client's address."""
+    """The address at the connection's other end."""
     return connection.client.host if connection.client is not None else ""
 
 

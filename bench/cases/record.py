@@ -9,6 +9,7 @@ from micro import Cases, Timed
 
 from policies.record import KeepTexts, Kept, WriteRecord
 from proxy.call import Attempt, Call, Record, Usage
+from proxy.chain import Handler
 from proxy.endpoints import CHAT
 from proxy.ids import new_id
 from proxy.outbox import Outbox
@@ -82,7 +83,12 @@ async def drain(reply: Reply) -> None:
 
 def register(cases: Cases) -> None:
     """The parts, then the policy: with the reply it needs, whose own cost stands beside it."""
+    _parts(cases)
+    _calls(cases, "a whole call of 1 kB", whole, goal_ns=25_000)
+    _calls(cases, f"a stream of {_EVENTS} events", streamed)
 
+
+def _parts(cases: Cases) -> None:
     @cases.case("record: encode and frame")
     def encode() -> Timed:
         record = typical()
@@ -93,58 +99,31 @@ def register(cases: Cases) -> None:
         record, box = typical(), outbox()
         return lambda: box.append(record)
 
-    @cases.case("record: a whole call, nothing written down (control)")
+
+def _calls(cases: Cases, what: str, answer: Handler, goal_ns: float | None = None) -> None:
+    @cases.case(f"record: {what}, nothing written down (control)")
     def control() -> Timed:
         async def one() -> None:
-            await drain(await whole(new_call()))
+            await drain(await answer(new_call()))
 
         return one
 
-    @cases.case("record: a whole call, policy and outbox", goal_ns=25_000)
+    @cases.case(f"record: {what}, policy and outbox", goal_ns=goal_ns)
     def policy() -> Timed:
         write = WriteRecord((), time.time, log=outbox())
 
         async def one() -> None:
-            await drain(await write(new_call(), whole))
+            await drain(await write(new_call(), answer))
 
         return one
 
-    @cases.case("record: a whole call of 1 kB, with its texts")
+    @cases.case(f"record: {what}, with its texts")
     def texts() -> Timed:
         kept = Kept()
         write, keep = WriteRecord((), time.time, log=outbox(), kept=kept), KeepTexts(kept, "redacted")
 
         async def inner(call: Call) -> Reply:
-            return await keep(call, whole)
-
-        async def one() -> None:
-            await drain(await write(new_call(), inner))
-
-        return one
-
-    @cases.case(f"record: a stream of {_EVENTS} events, nothing written down (control)")
-    def stream_control() -> Timed:
-        async def one() -> None:
-            await drain(await streamed(new_call()))
-
-        return one
-
-    @cases.case(f"record: a stream of {_EVENTS} events, policy and outbox")
-    def stream() -> Timed:
-        write = WriteRecord((), time.time, log=outbox())
-
-        async def one() -> None:
-            await drain(await write(new_call(), streamed))
-
-        return one
-
-    @cases.case(f"record: a stream of {_EVENTS} events, with its texts")
-    def stream_texts() -> Timed:
-        kept = Kept()
-        write, keep = WriteRecord((), time.time, log=outbox(), kept=kept), KeepTexts(kept, "redacted")
-
-        async def inner(call: Call) -> Reply:
-            return await keep(call, streamed)
+            return await keep(call, answer)
 
         async def one() -> None:
             await drain(await write(new_call(), inner))

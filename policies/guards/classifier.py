@@ -1,7 +1,8 @@
 """The injection classifier: a logistic regression over hashed character n-grams, stored as int8, numpy only.
 
 Features: the distinct 3- to 5-grams of the plain text with a space at each end, hashed into 2**16 buckets, each with the
-value 1/sqrt(number of distinct buckets). Logit = bias + scale * sum(weights) / sqrt(count).
+value 1/sqrt(number of distinct buckets, at least 64). Logit = bias + scale * sum(weights) / sqrt(count). Without that
+floor a text of one or two words would be judged as firmly as a page that holds nothing else.
 """
 
 import math
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 BITS: Final = 16
 ORDERS: Final = (3, 4, 5)
+FEWEST: Final = 64
 _FNV: Final = np.uint32(0x01000193)
 _MIX: Final = np.uint32(0x2C1B3C6D)
 _SHIFT: Final = np.uint32(32 - BITS)
@@ -64,4 +66,4 @@ class Classifier:
         found = buckets(text)
         if not found.size:
             return self._bias
-        return self._bias + float(self._weights.take(found).sum()) / math.sqrt(found.size)
+        return self._bias + float(self._weights.take(found).sum()) / math.sqrt(max(FEWEST, found.size))

@@ -4,9 +4,8 @@ import re
 import urllib.parse
 from typing import Final
 
-import msgspec
-
-from policies.guards.spans import Pattern, Patterns, SpanAction, SpanGuard
+from policies.guards.settings import ExfiltrationConfig
+from policies.guards.spans import Pattern, Patterns, SpanGuard
 
 _URL: Final = r"(?:https?:|ftp:|wss?:)?(?:/|\\){2}[!#-&*-;=?-~]{1,3800}"
 # Where markdown and HTML put an address: after `](`, after `]: `, after src=, href= and the like, and within <>.
@@ -16,14 +15,10 @@ _PLACE: Final = (
 )
 
 
-class ExfiltrationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="exfiltration", tag_field="kind"):
-    """`allow` lists hosts; `.example.com` stands for every host below it too."""
-
-    allow: list[str] = []
-    action: SpanAction = "redact"
+_SUSPECTS: Final = re.compile(r"[/\\]{2}")
 
 
-def exfiltration(allow: list[str]) -> Patterns:
+def exfiltration(allow: tuple[str, ...]) -> Patterns:
     """The finder: the span is the address, so that the words of a link stay."""
     hosts = {host.lower() for host in allow}
 
@@ -36,9 +31,12 @@ def exfiltration(allow: list[str]) -> Patterns:
         return host not in hosts and hosts.isdisjoint(below)
 
     regex = re.compile(rf"(?i:{_PLACE})(?=((?i:{_URL})))", re.ASCII)
-    return Patterns([Pattern("link", r"(?i)(?:\]\(|\]:|=|<|\()\s*[\"'<]?(?:[a-z]{2,5}:)?[/\\]{2}", regex, foreign)])
+    return Patterns(
+        [Pattern("link", r"(?i)(?:\]\(|\]:|=|<|\()\s*[\"'<]?(?:[a-z]{2,5}:)?[/\\]{2}", regex, foreign)],
+        suspects=_SUSPECTS,
+    )
 
 
 def build(config: ExfiltrationConfig) -> SpanGuard:
     """The guard."""
-    return SpanGuard("exfiltration", exfiltration(config.allow), config)
+    return SpanGuard("exfiltration", exfiltration(config.allow), repr(config.allow))

@@ -9,13 +9,14 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import msgspec
 
 from policies.guards.classifier import Classifier
 from policies.guards.normalise import Normaliser
-from policies.guards.rules import LiveRules, Rule
+from policies.guards.rules import Rule, load_rules
+from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.verdict import Action, Role, Scan, Span, Verdict
 from policies.guards.views import views
 
@@ -34,23 +35,6 @@ class Boosts(msgspec.Struct, frozen=True):
     medium: float
     low: float
     more: float
-
-
-class Thresholds(msgspec.Struct, frozen=True):
-    """Scores (0 to 1) from which a text is flagged and blocked."""
-
-    flag: float
-    block: float
-
-
-class InjectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="injection", tag_field="kind"):
-    """`thresholds` and `tool_thresholds` replace the calibrated ones; `rules` is a file that replaces the shipped one."""
-
-    action: Literal["block", "flag", "shadow", "off"] = "block"
-    max_chars: int = 100_000
-    rules: str = ""
-    thresholds: Thresholds | None = None
-    tool_thresholds: Thresholds | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -97,9 +81,9 @@ class Injection:
     def __init__(self, config: InjectionConfig, classifier: Classifier, calibration: Calibration) -> None:
         if calibration.weights != classifier.version:
             raise ValueError("calibration.json belongs to other weights: run `make train-guard`")
-        self._config, self._classifier, self._boosts = config, classifier, calibration.boosts
+        self._config, self._classifier, self.boosts = config, classifier, calibration.boosts
         self._normalise = Normaliser()
-        self.rules = LiveRules(Path(config.rules) if config.rules else HERE / "rules.yaml", self._normalise)
+        self._rules = load_rules(Path(config.rules) if config.rules else HERE / "rules.yaml")
         self._user = config.thresholds or calibration.user
         self._tool = config.tool_thresholds or calibration.tool
 
@@ -122,7 +106,9 @@ class Injection:
     @property
     def version(self) -> str:
         """Of weights, rules and settings together."""
-        parts = (self._classifier.version, self.rules.current.version, repr(self._config))
+        config = self._config
+        settings = f"{config.max_chars} {self._user} {self._tool}"
+        parts = (self._classifier.version, self._rules.version, settings)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def scan(self, text: str, role: Role, /) -> Scan:
@@ -143,7 +129,7 @@ class Injection:
         return Verdict(self.kind, action, best, spans, reasons, min(scanned, len(text)))
 
     def _action(self, score: float, limits: Thresholds) -> Action:
-        if score >= limits.block and self._config.action == "block":
+        if score >= limits.block:
             return "block"
         return "flag" if score >= limits.flag else "allow"
 
@@ -163,7 +149,7 @@ class Injection:
         odds = self._classifier.logit(reading.plain)
         if reading.close:
             odds = max(odds, self._classifier.logit(reading.close))
-        return odds + boost(reading.rules, self._boosts) + (self._boosts.high if reading.how == HIDDEN else 0.0)
+        return odds + boost(reading.rules, self.boosts) + (self.boosts.high if reading.how == HIDDEN else 0.0)
 
     def readings(self, piece: str) -> Iterator[Reading]:
         """The plain reading of a segment, then the other ones it looks as if it had."""
@@ -176,7 +162,7 @@ class Injection:
 
     def _reading(self, how: str, plain: str) -> Reading:
         plain = plain[: 2 * SEGMENT]
-        rules = self.rules.current
+        rules = self._rules
         hits = tuple(rules.match(plain))
         if not hits or len(plain) <= _LONG:
             return Reading(how, plain, hits)

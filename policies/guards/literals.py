@@ -14,21 +14,28 @@ def literals(texts: Iterable[str], what: str, *, whole_words: bool) -> Patterns:
     wanted = sorted({text.strip() for text in texts}, key=lambda text: (-len(text), text))
     if not wanted or not wanted[-1] or len(wanted[0]) > LONGEST_LITERAL:
         raise ValueError(f"give one or more texts of 1 to {LONGEST_LITERAL} characters")
-    beginnings = {text[:size].lower() for text in wanted for size in range(1, len(text) + 1)}
+    beginnings = {_alike(text[:size]) for text in wanted for size in range(1, len(text) + 1)}
     longest = len(wanted[0])
+    firsts = re.compile("|".join(sorted({re.escape(text[0]) for text in wanted})), re.IGNORECASE)
 
     def open_from(text: str) -> int:
         """The earliest end of the text that one of the wanted ones begins with."""
-        tail = text[-longest:]
-        for start in range(len(tail)):
-            if tail[start:].lower() in beginnings:
-                return len(text) - len(tail) + start
+        first = firsts.search(text, max(0, len(text) - longest))
+        while first is not None:
+            if _alike(text[first.start() :]) in beginnings:
+                return first.start()
+            first = firsts.search(text, first.end())
         return len(text)
 
     any_of = "|".join(map(re.escape, wanted))
     before, after = (r"(?<!\w)", r"(?!\w)") if whole_words else ("", "")
     regex = re.compile(rf"{before}(?=({any_of}){after})", re.IGNORECASE)
-    return Patterns([Pattern(what, f"(?i){'|'.join(map(_quoted, wanted))}", regex)], open_from)
+    return Patterns([Pattern(what, f"(?i){'|'.join(map(_quoted, wanted))}", regex)], open_from, least=len(wanted[-1]))
+
+
+def _alike(text: str) -> str:
+    """One form for all that a pattern takes for the same when case does not count (its table is odd about the i)."""
+    return text.casefold().replace("\u0307", "").replace("\u0131", "i")
 
 
 def _quoted(text: str) -> str:

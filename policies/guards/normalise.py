@@ -23,7 +23,7 @@ _INVISIBLE: Final = (
     *range(0x2060, 0x2070), 0x3164, 0xFEFF, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0),
 )  # fmt: skip
 _TAGS: Final = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)} | {0xE0001: "", 0xE007F: ""}
-_QUOTES: Final = {**dict.fromkeys(map(ord, "‘’‚‛′`´"), "'"), **dict.fromkeys(map(ord, "“”„‟«»″"), '"'),
+_QUOTES: Final = {**dict.fromkeys(map(ord, "‘’‚‛′´"), "'"), **dict.fromkeys(map(ord, "“”„‟«»″"), '"'),
                   **dict.fromkeys(map(ord, "‐‑‒–—―−"), "-")}  # fmt: skip
 _STYLED: Final = {  # letters that NFKC leaves alone: negative circled, negative squared, regional indicators
     first + i: chr(ord("a") + i) for first in (0x1F150, 0x1F170, 0x1F1E6) for i in range(26)

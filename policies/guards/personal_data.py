@@ -7,25 +7,10 @@ Check digits are verified where a number has them, so that order numbers pass: L
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
-
-from policies.guards.spans import Pattern, Patterns, SpanAction, SpanGuard
-
-PersonalKind = Literal["email", "phone", "card", "iban", "national id", "ip"]
-Country = Literal["us", "gb", "fr", "es", "de", "it", "nl", "pl", "br", "cn", "in", "ca"]
-
-
-class PersonalDataConfig(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="personal_data", tag_field="kind"
-):
-    """`kinds` and `countries` (whose national ids are looked for); empty means all."""
-
-    action: SpanAction = "redact"
-    kinds: list[PersonalKind] = []
-    countries: list[Country] = []
-
+from policies.guards.settings import PersonalDataConfig
+from policies.guards.spans import Pattern, Patterns, SpanGuard
 
 # Lengths of the SWIFT IBAN registry.
 _IBAN: Final = {
@@ -38,7 +23,10 @@ _IBAN: Final = {
 }  # fmt: skip
 # A number with blanks has at most 68 characters; it may grow while the text ends in characters that such numbers hold.
 _OPEN: Final = re.compile(r"(?:[A-Z]{2}\d{2}[A-Z0-9 ]{0,68}|[+(]?[\dA-Z][\dA-Z ().+/-]{0,48})\Z", re.ASCII)
+_BEGINS: Final = re.compile(r"[0-9A-Z+(]")
 _WINDOW: Final = 72
+# All have a digit or an @, but for an IPv6 address, which has two colons.
+_SUSPECTS: Final = re.compile(r"[0-9@]|:[0-9A-Fa-f]{0,4}:")
 _ALPHABET: Final = "TRWAGMYFPDXBNJZSQVHLCKE"
 
 
@@ -178,6 +166,8 @@ def _local_phone(body: str) -> Pattern:
 
 def _open_from(text: str) -> int:
     start = max(0, len(text) - _WINDOW)
+    if _BEGINS.search(text, start) is None:
+        return len(text)
     found = _OPEN.search(text, start)
     return found.start() if found else len(text)
 
@@ -222,10 +212,10 @@ def personal_data(countries: tuple[str, ...] = tuple(IDS), kinds: frozenset[str]
         _number("ip", r"(?:\d{1,3}\.){3}\d{1,3}", _ipv4),
         Pattern("ip", r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{2}", re.compile(r"(?<![0-9A-Za-z:.])(?=((?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4})(?![0-9A-Za-z:.]))"), _ipv6),
     )  # fmt: skip
-    return Patterns((pattern for pattern in found if kinds is None or pattern.what in kinds), _open_from)
+    return Patterns((pattern for pattern in found if kinds is None or pattern.what in kinds), _open_from, _SUSPECTS)
 
 
 def build(config: PersonalDataConfig) -> SpanGuard:
     """The guard."""
-    finder = personal_data(tuple(config.countries) or tuple(IDS), frozenset(config.kinds) or None)
-    return SpanGuard("personal_data", finder, config)
+    finder = personal_data(config.countries or tuple(IDS), frozenset(config.kinds) or None)
+    return SpanGuard("personal_data", finder, f"{config.kinds} {config.countries}")

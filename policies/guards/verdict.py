@@ -1,12 +1,23 @@
 """What a guard says about a text, and the seam every guard stands behind."""
 
 from collections.abc import Generator
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+_Result = TypeVar("_Result")
 Action = Literal["allow", "flag", "redact", "block", "not_scanned"]
+
+
+GRAVITY: Final = ("", "off", "allow", "not_scanned", "flag", "redact", "block")
+"""What the header of an answer can say of all guards together, from the least to the gravest."""
+
+
+def graver(said: str, action: str) -> str:
+    """The graver of two; what the header cannot say (a guard's own failure) counts as not scanned."""
+    action = action if action in GRAVITY else "not_scanned"
+    return action if GRAVITY.index(action) > GRAVITY.index(said) else said
 
 
 class Span(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -49,11 +60,11 @@ class Guard(Protocol):
         """Scan in slices: the generator yields after at most a few milliseconds of work and returns the verdict."""
 
 
-def finish(scan: Scan) -> Verdict:
-    """Run a scan to its end at once."""
+def finish(work: Generator[None, None, _Result]) -> _Result:
+    """Run a scan, or other work in slices, to its end at once."""
     while True:
         try:
-            next(scan)
+            next(work)
         except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
+            result: _Result = end.value
+            return result

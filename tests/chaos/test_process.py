@@ -179,7 +179,7 @@ async def test_a_full_disk_loses_records_and_no_calls(tmp_path: Path, base_url: 
             resource.prlimit(gate.process.pid, resource.RLIMIT_FSIZE, (10, 10))
             assert (await wire.request("POST", CHAT, chat())).status == 200
             report = (await wire.request("GET", "/health/ready")).json
-        assert report == {"status": "ok", "parts": {"providers": "ok", "records": "degraded"}}
+        assert (report["status"], report["parts"]["records"]) == ("ok", "degraded")
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:

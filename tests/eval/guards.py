@@ -21,7 +21,8 @@ from pathlib import Path
 import msgspec
 from guards_plot import histograms
 
-from policies.guards.injection import Injection, InjectionConfig, Thresholds
+from policies.guards.injection import Injection
+from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.verdict import Role, Verdict, finish
 
 ROOT = Path(__file__).parents[2]
@@ -114,12 +115,14 @@ def judge(guard: Injection, rows: list[Row], role: Role = "user") -> list[Verdic
 
 
 def by_set(rows: list[Row], verdicts: list[Verdict]) -> list[SetResult]:
-    """Every set, and all harmless texts pooled."""
+    """Every set, and all harmless texts pooled: with the one that was made to be mistaken for attacks, and without."""
     groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for row, verdict in zip(rows, verdicts, strict=True):
         groups[row.set, row.label].append(verdict)
         if row.label == "benign":
             groups["all harmless, pooled", row.label].append(verdict)
+            if row.set != "notinject":
+                groups["all harmless but notinject, pooled", row.label].append(verdict)
     results = []
     for (name, label), found in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
         flagged = sum(verdict.action != "allow" for verdict in found)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from math import log
 from pathlib import Path
 
-from policies.guards.injection import Thresholds
+from policies.guards.settings import Thresholds
 
 WIDTH, ROW, LEFT, BINS = 760, 44, 210, 60
 LOWEST, HIGHEST = -10.0, 12.0  # log-odds shown

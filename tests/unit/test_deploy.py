@@ -1,63 +1,250 @@
-"""The container's files, checked as text: no engine runs them here."""
+"""The stack's files, checked by the published schemas and by their own words: no container engine runs them here."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import environments
 import pytest
 import yaml
 
+from proxy.config_file import ConfigError, load_config
+
 ROOT = Path(__file__).parents[2]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE = ("docker-compose.yml", "docker-compose.prod.yml")
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+BASE = ROOT / "deploy" / "kubernetes" / "base"
+EXAMPLE = ROOT / "deploy" / "kubernetes" / "example"
+MANIFESTS = sorted(
+    path
+    for folder in (BASE, EXAMPLE)
+    for path in folder.glob("*.yaml")
+    if path.name not in ("kustomization.yaml", "lockgate.yaml")
+)
 
 
-@pytest.mark.parametrize("name", COMPOSE["services"])
-def test_a_service_has_the_least_power(name: str) -> None:
-    """No root, no writable root, no capability, bounded; published on this machine only; with a health check."""
-    service = COMPOSE["services"][name]
-    assert service["user"].split(":")[0] != "0"
+def stack(name: str) -> dict[str, Any]:
+    """A compose file, with its anchors resolved."""
+    tree: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return tree
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """The objects of a manifest."""
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+SERVICES = [(name, service) for name in COMPOSE for service in stack(name)["services"]]
+
+
+@pytest.fixture(scope="module")
+def tools() -> Path:
+    """Programs that know the schemas, from their packages."""
+    return environments.make("stack").folder / "bin"
+
+
+def run(program: Path, *arguments: str) -> None:
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_files_follow_the_published_schema(name: str, tools: Path) -> None:
+    run(tools / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(ROOT / name))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_manifests_follow_the_published_schemas(path: Path, tools: Path) -> None:
+    run(tools / "kubernetes-validate", "--strict", str(path))
+
+
+def test_the_dockerfile_pleases_its_linter(tools: Path) -> None:
+    run(tools / "hadolint", str(ROOT / "deploy" / "Dockerfile"))
+
+
+@pytest.mark.parametrize(("name", "service_name"), SERVICES)
+def test_a_service_has_the_least_power(name: str, service_name: str) -> None:
+    """No root, no writable root, no capability, bounded; with a health check and an image that can be set."""
+    service = stack(name)["services"][service_name]
+    assert service["user"].split(":")[0] not in ("0", "root")
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
     assert "no-new-privileges:true" in service["security_opt"]
     assert set(service["deploy"]["resources"]["limits"]) >= {"cpus", "memory", "pids"}
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["healthcheck"]["test"][0] == "CMD"
-    assert ":" in service["image"]
+    assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[^}]+:[^}]+\}", service["image"])
 
 
-def test_no_secret_has_a_default() -> None:
-    """Every key comes from the environment, or is empty."""
-    for name, value in COMPOSE["services"]["proxy"]["environment"].items():
-        assert value.startswith(f"${{{name}:-")
-        assert value == f"${{{name}:-}}" or "KEY" not in name
+@pytest.mark.parametrize(("name", "service_name"), SERVICES)
+def test_only_the_balancer_is_open_to_others(name: str, service_name: str) -> None:
+    """Everything else is published on this machine, or not at all."""
+    ports = stack(name)["services"][service_name].get("ports", [])
+    assert service_name == "balancer" or all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_the_grace_period_is_longer_than_the_drain() -> None:
+@pytest.mark.parametrize("name", COMPOSE)
+def test_every_volume_that_is_named_is_there_and_used(name: str) -> None:
+    tree = stack(name)
+    used = {
+        volume.split(":")[0]
+        for service in tree["services"].values()
+        for volume in service.get("volumes", [])
+        if not volume.startswith("./")
+    }
+    assert used == set(tree["volumes"])
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_no_secret_has_a_default(name: str) -> None:
+    """Every key comes from the environment; in production there is no going without the gateway's own."""
+    for service in stack(name)["services"].values():
+        for variable, value in service.get("environment", {}).items():
+            if re.search(r"KEY|PASSWORD", variable):
+                assert re.fullmatch(r"\$\{[A-Z_]+(:-|:\?[^}]+)\}", value), (variable, value)
+                assert "prod" not in name or ":?" in value or variable.endswith("_API_KEY"), variable
+
+
+def test_the_original_stacks_ports_hold() -> None:
+    """Gateway, Qdrant, embeddings and MLflow where people look for them."""
+    ports = {name: each["ports"] for name, each in stack("docker-compose.yml")["services"].items()}
+    assert ports == {
+        "proxy": ["127.0.0.1:8000:8000"],
+        "qdrant": ["127.0.0.1:6333:6333"],
+        "tei": ["127.0.0.1:8080:8080"],
+        "mlflow": ["127.0.0.1:5001:5001"],
+    }
+
+
+@pytest.mark.parametrize(("name", "service_name"), [each for each in SERVICES if each[1].startswith("proxy")])
+def test_the_grace_period_is_longer_than_the_drain(name: str, service_name: str) -> None:
     """Else a stream would be killed that may still run."""
-    assert int(COMPOSE["services"]["proxy"]["stop_grace_period"].removesuffix("s")) > 5 + 600 + 5
+    assert int(stack(name)["services"][service_name]["stop_grace_period"].removesuffix("s")) > 5 + 600 + 5
+
+
+def test_instances_do_not_share_their_state() -> None:
+    """The second one would be refused."""
+    services = stack("docker-compose.prod.yml")["services"]
+    volumes = [each["volumes"] for name, each in services.items() if name.startswith("proxy-")]
+    assert len(volumes) == 2
+    assert volumes[0] != volumes[1]
+
+
+def test_every_variable_of_the_stack_stands_in_the_sample() -> None:
+    """`.env.example` is what an operator copies."""
+    sample = (ROOT / ".env.example").read_text()
+    wanted = {
+        name
+        for file in COMPOSE
+        for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text())
+        if not name.endswith("_IMAGE")
+    }
+    assert {name for name in wanted if not re.search(rf"^#? ?{name}=", sample, re.MULTILINE)} == set()
+
+
+def test_a_pod_has_the_least_power() -> None:
+    pod = documents(BASE / "statefulset.yaml")[0]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["terminationGracePeriodSeconds"] > 5 + 600 + 5
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert {"startupProbe", "livenessProbe", "readinessProbe", "resources"} <= set(container)
+        assert not container.get("env"), "secrets come by reference"
+        assert container["envFrom"] == [{"secretRef": {"name": "lockgate"}}]
+
+
+def test_the_kustomization_names_every_manifest() -> None:
+    """One that is not named would never be applied."""
+    named = documents(BASE / "kustomization.yaml")[0]["resources"]
+    assert sorted(named) == sorted(path.name for path in MANIFESTS if path.parent == BASE)
+    for resource in documents(EXAMPLE / "kustomization.yaml")[0]["resources"]:
+        assert (EXAMPLE / resource).exists()
 
 
 def test_the_image_runs_as_nobody_special_from_hashed_packages() -> None:
-    """Two stages, a user, hashes, no address of an index, every copied path exists and is let in."""
+    """Two stages, a user, hashes, no address of an index, a bill of materials, every copied path exists and is let in."""
     assert len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) == 2
     assert re.search(r"^USER 10001$", DOCKERFILE, re.MULTILINE)
     assert "--require-hashes" in DOCKERFILE
     assert "index-url" not in DOCKERFILE
+    assert "sbom.py" in DOCKERFILE
     allowed = [
         line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     ]
     for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
-            assert source in allowed, source
+            assert any(source == each or source.startswith(f"{each}/") for each in allowed), source
 
 
-def test_the_shipped_configuration_is_valid_and_has_the_stacks_routes() -> None:
-    """By the product's own word."""
-    command = [sys.executable, "-m", "proxy.cli", "check", "--config", str(ROOT / "deploy" / "lockgate.yaml")]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_the_bill_of_materials_has_what_is_installed() -> None:
+    """With version, licence and hashes."""
+    told = subprocess.run(
+        [sys.executable, "deploy/sbom.py", "requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    parts = {each["name"]: each for each in yaml.safe_load(told)["components"]}
+    assert {"litestar", "aiohttp", "mlflow", "qdrant-client"} <= set(parts)
+    assert all(each["hashes"] for each in parts.values())
+    assert parts["aiohttp"]["purl"] == f"pkg:pypi/aiohttp@{parts['aiohttp']['version']}"
+
+
+PERMISSIVE = (
+    r"MIT|BSD|0BSD|Apache|ISC|PSF|Python Software|MPL|Mozilla|Zlib|Unlicense|HPND|CNRI|CC0|ZPL|DFSG|OSI|not stated"
+)
+
+
+def test_no_package_has_a_licence_that_binds_its_users() -> None:
+    """All that is installed may be used beside a closed application; LGPL and GPL are not among them."""
+    told = subprocess.run(
+        [sys.executable, "deploy/sbom.py", "requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    licences = {each["name"]: each["licenses"][0]["license"]["name"] for each in yaml.safe_load(told)["components"]}
+    assert {name: said for name, said in licences.items() if not re.search(PERMISSIVE, said)} == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["deploy/lockgate.yaml", "deploy/lockgate.prod.yaml", "deploy/kubernetes/base/lockgate.yaml"]
+)
+def test_a_shipped_configuration_is_valid_and_has_the_stacks_routes(path: str) -> None:
+    """By the product's own word, with the variables that its stack sets."""
+    secrets = {
+        name: f"a-secret-of-the-test-{name}-0123456789abcdef" for name in ("API_SECRET_KEY", "LITELLM_MASTER_KEY")
+    }
+    urls = {
+        "QDRANT_URL": "http://qdrant:6333",
+        "EMBEDDINGS_URL": "http://tei:8080",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5001",
+        "DATABASE_URL": "postgresql://lockgate@postgres/lockgate",
+        "LIMITS_STORE": "redis://valkey:6379/0",
+    }
+    keys = {f"{name}_API_KEY": "sk-of-the-test" for name in ("OPENAI", "GEMINI", "GROQ", "OPENROUTER")}
+    command = [sys.executable, "-m", "proxy.cli", "check", "--config", str(ROOT / path)]
+    env = {**os.environ, **secrets, **urls, **keys}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
     for route in ("groq-kimi-primary", "gpt-4o-primary", "gemini-secondary", "openrouter-fallback", "text-embedding"):
-        assert f"  {route}: " in told
+        assert f"  {route}: " in done.stdout
+
+
+@pytest.mark.parametrize("path", ["deploy/lockgate.prod.yaml", "deploy/kubernetes/base/lockgate.yaml"])
+@pytest.mark.parametrize("missing", ["API_SECRET_KEY", "LITELLM_MASTER_KEY", "DATABASE_URL", "LIMITS_STORE"])
+def test_production_does_not_start_without_its_secrets(path: str, missing: str) -> None:
+    """It says which variable is missing instead of going on with one of its own."""
+    env = {
+        "API_SECRET_KEY": "0123456789abcdef" * 4,
+        "LITELLM_MASTER_KEY": "fedcba9876543210" * 4,
+        "DATABASE_URL": "postgresql://lockgate@postgres/lockgate",
+        "LIMITS_STORE": "redis://valkey:6379/0",
+        "EMBEDDINGS_URL": "http://tei:8080",
+    }
+    del env[missing]
+    with pytest.raises(ConfigError, match=missing):
+        load_config(ROOT / path, env)

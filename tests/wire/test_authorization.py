@@ -11,12 +11,13 @@ from litestar import Litestar
 from support.http import Connection, chat
 from support.live import Gateway, gateway
 
-from proxy.app import Keepers, build
+from proxy.app import build
 from proxy.commands import handlers
 from proxy.config_file import parse_config
 from proxy.edge import Edge
 from proxy.grants import Grants
 from proxy.health import Health
+from proxy.keepers import Keepers
 from proxy.paths import _KNOWN
 from proxy.tokens import Signer
 from proxy.user_store import User
@@ -29,6 +30,7 @@ HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("co
 CONFIG = {
     "providers": {"fake": {"kind": "fake"}},
     "routes": {"echo": {"deployments": [{"provider": "fake", "model": "echo"}]}},
+    "exact_cache": {},
     "authenticate": {
         "failures": 100_000,
         "login": {
@@ -44,12 +46,12 @@ CONFIG = {
 OPEN = {
     ("GET", "/health/live"), ("GET", "/healthz"), ("GET", "/health/ready"), ("GET", "/readyz"),
     ("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/docs/assets/{file_path:path}"),
-    ("POST", "/auth/login"), ("POST", "/auth/refresh"),
+    ("POST", "/auth/login"), ("POST", "/auth/refresh"), ("GET", "/ui"), ("GET", "/ui/{name:str}"),
+    ("GET", "/system/health"),
 }  # fmt: skip
 """For everybody: nothing there says who calls or what passed; a login brings its own password."""
-CALLERS = {("GET", "/auth/verify"), ("POST", "/auth/logout")}
+CALLERS = {("GET", "/auth/verify"), ("POST", "/auth/logout"), ("POST", "/system/cache/feedback")}
 """For whoever may call at all, as the OpenAI routes are."""
-EVERYONES = ("/system/health",)
 
 
 Routes = set[tuple[str, str]]
@@ -64,7 +66,8 @@ async def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
     keepers = Keepers.open(config)
     try:
         runtime, _ = build(config, keepers, {})
-        web: Litestar = make_web(Health({}), handlers(Edge(runtime), keepers))
+        health = Health({})
+        web: Litestar = make_web(health, handlers(Edge(runtime), health, keepers, config))
         await runtime.aclose()
     finally:
         await keepers.aclose()
@@ -76,10 +79,10 @@ async def routes(tmp_path_factory: pytest.TempPathFactory) -> Routes:
 
 def audience(method: str, path: str) -> str:
     """Who a route is for. What is the operator's is known by its path; everything else is listed."""
-    if path.startswith(("/admin/", "/system/", "/metrics", "/ui")) and path not in EVERYONES:
-        return "admins"
-    if (method, path) in OPEN or path in EVERYONES:
+    if (method, path) in OPEN:
         return "everybody"
+    if path.startswith(("/admin/", "/system/", "/metrics")) and (method, path) not in CALLERS:
+        return "admins"
     if (method, path) in CALLERS or path.removeprefix("/openai").removeprefix("/v1") in API or "/echo" in path:
         return "callers"
     return "nobody said"

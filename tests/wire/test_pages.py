@@ -37,7 +37,7 @@ async def test_the_document_describes_the_openai_routes(live: Gateway) -> None:
         paths = (await wire.request("GET", "/openapi.json")).json["paths"]
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses"):
         assert "post" in paths[path]
-    assert {"/v1/models", "/v1/models/{model}", "/health/ready"} <= set(paths)
+    assert {"/llm/generate", "/v1/models", "/v1/models/{model}", "/health/ready"} <= set(paths)
 
 
 async def test_a_call_that_is_not_remembered_is_a_404(live: Gateway) -> None:

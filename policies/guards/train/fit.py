@@ -11,28 +11,28 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from policies.guards.classifier import BITS, Classifier, buckets
+from policies.guards.classifier import BITS, FEWEST, Classifier, buckets
 from policies.guards.injection import (
     SEGMENT,
     Boosts,
     Calibration,
     Injection,
-    InjectionConfig,
     Reading,
-    Thresholds,
     boost,
     segments,
     sigmoid,
 )
+from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.train.grammar import Example
 
 REGULARISATION: Final = 5.0
 LONGEST: Final = 8_000  # characters of a text that calibration looks at
-FLAG_RATE, BLOCK_RATE = 0.01, 0.002  # false positives wanted on sets never seen
-MARGIN: Final = 0.25  # added to the log-odds of both thresholds: quantiles of a few thousand texts are uncertain
+FLAG_RATE, BLOCK_RATE = 0.01, 0.002  # false positives on sets never seen: the 95 % bound is held, not the estimate
 GRID: Final = tuple(
     Boosts(high, medium, low, more)
-    for high, medium, low, more in itertools.product((3.0, 4.0, 5.0), (2.0, 3.0, 4.0), (0.0, 0.5, 1.0), (0.0, 0.5))
+    for high, medium, low, more in itertools.product(
+        (3.0, 4.0, 5.0, 6.0), (2.0, 3.0, 4.0, 5.0), (0.0, 0.5, 1.0), (0.0, 0.5, 1.0)
+    )
     if medium < high
 )
 DOCUMENTS: Final = 600  # long texts made of harmless ones, to calibrate what is returned by tools
@@ -78,7 +78,7 @@ class Readings:
 def matrix(rows: list[NDArray[np.intp]]) -> sp.csr_matrix:
     """One row for each list of buckets, every value 1/sqrt(count)."""
     starts = np.cumsum([0, *map(len, rows)])
-    values = np.concatenate([np.full(len(row), 1 / math.sqrt(max(1, len(row))), np.float32) for row in rows])
+    values = np.concatenate([np.full(len(row), 1 / math.sqrt(max(FEWEST, len(row))), np.float32) for row in rows])
     return sp.csr_matrix((values, np.concatenate(rows), starts), shape=(len(rows), 1 << BITS))
 
 
@@ -189,6 +189,19 @@ def calibrate(corpus: Corpus) -> Calibrated:
 
 
 def thresholds(scores: NDArray[np.float64]) -> Thresholds:
-    """Scores above which the wanted shares of these harmless texts lie, plus a margin."""
-    flag, block = np.quantile(scores, [1 - FLAG_RATE, 1 - BLOCK_RATE]) + MARGIN
-    return Thresholds(round(sigmoid(float(flag)), 6), round(sigmoid(float(block)), 6))
+    """Scores above which so few of these harmless texts lie that the upper bound of their share is the wanted one."""
+    highest = np.sort(scores)[::-1]
+    flag, block = (highest[most_above(len(scores), rate)] for rate in (FLAG_RATE, BLOCK_RATE))
+    return Thresholds(round(sigmoid(float(flag)) + 1e-6, 6), round(sigmoid(float(block)) + 1e-6, 6))
+
+
+def most_above(count: int, rate: float) -> int:
+    """How many of `count` may lie above a threshold, so that the one-sided 95 % Wilson bound of their share is within `rate`."""
+    z, allowed = 1.645, 0
+    for found in range(count):
+        share = found / count
+        spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+        if (share + z * z / (2 * count) + spread) / (1 + z * z / count) > rate:
+            break
+        allowed = found
+    return allowed

@@ -5,7 +5,7 @@ import pytest
 from support.calls import make_call, text_of
 
 from policies.single_flight import SingleFlight, SingleFlightConfig
-from proxy.call import Call, Caller, Usage
+from proxy.call import CacheControls, Call, Caller, Usage
 from proxy.endpoints import EMBEDDINGS
 from proxy.errors import BudgetExceeded, UpstreamInterrupted, UpstreamUnavailable
 from proxy.reply import Reply
@@ -95,8 +95,10 @@ async def test_spelling_does_not_make_a_call_another() -> None:
         make_call(seed=2**62),
         make_call(caller=Caller(id="b", partition="b")),
         make_call(stream=True),
+        make_call().replace(cache=CacheControls(look_up=False)),
+        make_call().replace(cache=CacheControls(namespace="n")),
     ],
-    ids=["text", "temperature", "unknown member", "seed", "partition", "stream"],
+    ids=["text", "temperature", "unknown member", "seed", "partition", "stream", "no-cache", "namespace"],
 )
 async def test_different_calls_do_not_meet(other: Call) -> None:
     """Another text, member, partition or shape is another call."""
@@ -113,7 +115,7 @@ async def test_different_calls_do_not_meet(other: Call) -> None:
         make_call(n=2),
         make_call(temperature=1.5),
         make_call(store=True),
-        make_call(headers={"cache-control": "no-store"}),
+        make_call().replace(cache=CacheControls(store=False)),
         make_call(headers={"x-lockgate-timeout": "5"}),
     ],
     ids=["n", "hot", "stored", "no-store", "own deadline"],
@@ -302,7 +304,7 @@ async def test_a_follower_knows_the_usage_before_its_last_item() -> None:
 async def test_a_starter_that_left_is_amended_once_its_usage_is_known() -> None:
     """Followers go on at its expense; one that leaves a call of its own and used nothing is not."""
     amended: list[Call] = []
-    shared = SingleFlight(SingleFlightConfig(), lambda _call: b"", amended.append)
+    shared = SingleFlight(SingleFlightConfig(), lambda _call: b"", amend=amended.append)
     upstream = Counting(b"1", b"2", streaming=True)
     upstream.go.set()
     upstream.more.clear()

@@ -56,9 +56,9 @@ def test_variables_come_from_the_environment_and_cannot_change_the_file() -> Non
     """Put in after YAML is read; a default where it is unset or empty; text becomes the number that is wanted."""
     text = SMALL + 'server: {port: "${PORT:-8000}"}\nsecrets: {admin_key: "${KEY:-}"}\n'
     assert parse_config(text, {}).server.port == 8000
-    config = parse_config(text, {"PORT": "9000", "KEY": "a: {b: c}"})
-    assert (config.server.port, config.secrets.admin_key.reveal()) == (9000, "a: {b: c}")
-    assert "a: {b" not in repr(config)
+    config = parse_config(text, {"PORT": "9000", "KEY": "{a:!b}"})
+    assert (config.server.port, config.secrets.admin_key.reveal()) == (9000, "{a:!b}")
+    assert "{a:" not in repr(config)
 
 
 def test_the_committed_schema_is_the_programs() -> None:
@@ -119,3 +119,28 @@ def test_a_word_stays_a_word(word: str) -> None:
     """YAML 1.1 makes truth values of them, so that `bodies: off` could not be said; `true` and `false` are enough."""
     with pytest.raises(ConfigError, match="got `str`"):
         parse_config(f"providers: {{p: {{kind: fake, stand_in: {word}}}}}\nroutes: {{}}", {})
+
+
+@pytest.mark.parametrize(
+    ("written", "share", "rate"), [("0.25", 0.25, None), ("1", 1.0, None), ("0", 0.0, None), ("50/second", 1.0, 50)]
+)
+def test_traces_are_a_share_or_a_rate(written: str, share: float, rate: int | None) -> None:
+    """As a number or as so many a second."""
+    traces = parse_config(f"{SMALL}record: {{traces: {written}}}", {}).record.traces
+    assert (traces.share, traces.per_second) == (share, rate)
+
+
+@pytest.mark.parametrize("written", ["2", "-1", "true", "often", "5/minute", "0/second"])
+def test_what_is_neither_is_refused(written: str) -> None:
+    """With the path of the key."""
+    with pytest.raises(ConfigError, match=r"record\.traces"):
+        parse_config(f"{SMALL}record: {{traces: {written}}}", {})
+
+
+def test_records_go_to_places_that_there_are() -> None:
+    """A server, a database, or the store of its own."""
+    for good in ("", "http://mlflow:5000", "https://mlflow.example", "sqlite:////tmp/m.db"):
+        assert parse_config(f"{SMALL}record: {{mlflow: '{good}'}}", {}).record.mlflow == good
+    for bad in ("mlruns", "postgresql://x"):
+        with pytest.raises(ConfigError, match="record"):
+            parse_config(f"{SMALL}record: {{mlflow: '{bad}'}}", {})

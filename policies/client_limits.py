@@ -1,0 +1,74 @@
+"""So many requests of one address before anyone asks who it is."""
+
+from typing import Literal
+
+import msgspec
+
+from policies.client_address import ClientAddress, is_network
+from policies.windows import refusal, window_of
+from proxy.call import Call
+from proxy.chain import Handler
+from proxy.claims import Claim, LimitStore
+from proxy.reply import Reply
+from proxy.values import Rate, rate
+
+_VIRTUAL_KEY = "sk-lg-"
+
+
+class ClientLimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`requests` of one client address; `applies_to` requests without a virtual key, or all.
+
+    `trusted_proxies` are the addresses and networks whose `X-Forwarded-For` is believed.
+    """
+
+    requests: Rate = rate("60/minute")
+    applies_to: Literal["without_key", "all"] = "without_key"
+    trusted_proxies: tuple[str, ...] = ()
+
+    def problems(self) -> list[str]:
+        """What cannot be meant."""
+        return [
+            f"trusted_proxies: {each!r} is no address or network"
+            for each in self.trusted_proxies
+            if not is_network(each)
+        ]
+
+    def told(self) -> str:
+        """What a client meets, in a line."""
+        who = "address" if self.applies_to == "all" else "address without a virtual key"
+        return f"each {who}: {self.requests.amount} requests in {self.requests.seconds} s"
+
+
+class ClientLimits:
+    """Counts requests by address, IPv6 by /64, before authentication and before a body is read.
+
+    Raises RateLimited. With the store away calls pass or are refused, as the store's configuration says.
+    """
+
+    def __init__(self, config: ClientLimitsConfig, store: LimitStore) -> None:
+        self._rate = config.requests
+        self._all = config.applies_to == "all"
+        self._addresses = ClientAddress(config.trusted_proxies)
+        self._store = store
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Pass on what is within the limit."""
+        if self._all or not _presents_virtual_key(call):
+            address = self._addresses.of(call.peer, call.headers.get("x-forwarded-for"))
+            amount, seconds = self._rate
+            claim = Claim(f"client:{seconds}:{address}", amount, seconds)
+            grant = await self._store.claim((claim,))
+            if grant.standings:
+                window = call.record.requests = window_of(claim, grant.standings[0])
+                if grant.refused is not None:
+                    raise refusal(claim, window, "requests")
+        return await next(call)
+
+
+def _presents_virtual_key(call: Call) -> bool:
+    """Whether the key that counts, as authentication reads the headers, is one of ours."""
+    scheme, _, token = call.headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip().startswith(_VIRTUAL_KEY)
+    presented = call.headers.get("x-api-key", "").strip() or call.headers.get("api-key", "").strip()
+    return presented.startswith(_VIRTUAL_KEY)

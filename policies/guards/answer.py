@@ -1,0 +1,170 @@
+"""One answer under the guards of its call: a stream of characters for each of its texts, and what was found in all."""
+
+from typing import Any, Final
+
+from policies.guards.asked import Http, Own
+from policies.guards.length import Length
+from policies.guards.plan import Plan
+from policies.guards.prompt_leak import PromptLeak
+from policies.guards.report import Told, done_about
+from policies.guards.settings import Setting
+from policies.guards.spans import Finder, SpanGuard, Stream
+from policies.guards.texts import KEY, Leaf, Unit, leaves_of
+
+Json = dict[str, Any]
+_ACTIVE: Final[tuple[Setting, ...]] = ("redact", "block")
+
+
+class Watched:
+    """A stream whose length is limited, or that is kept because somebody has to be asked about it in the end."""
+
+    __slots__ = ("_ends", "_limit", "_place", "_stream", "heard", "too_long")
+
+    def __init__(self, stream: Stream, limit: int | None, place: int, *, ends: bool) -> None:
+        self._stream, self._limit, self._place, self._ends = stream, limit, place, ends
+        self.heard: list[str] = []
+        self.too_long = False
+
+    @property
+    def blocked(self) -> int | None:
+        """As of a stream; the limit stands after the other guards."""
+        return self._place if self.too_long and self._ends else self._stream.blocked
+
+    @property
+    def changed(self) -> bool:
+        """As of a stream."""
+        return self._stream.changed or self.blocked is not None
+
+    @property
+    def settled(self) -> int:
+        """As of a stream."""
+        return self._stream.settled
+
+    @property
+    def fed(self) -> int:
+        """As of a stream."""
+        return self._stream.fed
+
+    @property
+    def inner(self) -> Stream:
+        """The stream itself."""
+        return self._stream
+
+    def feed(self, chunk: str, *, last: bool = False) -> str:
+        """As of a stream; what is too long ends at the limit."""
+        if self.blocked is not None:
+            return ""
+        self.heard.append(chunk)
+        if self._limit is not None and self._stream.fed + len(chunk) > self._limit:
+            self.too_long = True
+            if self._ends:
+                return self._stream.feed(chunk[: max(0, self._limit - self._stream.fed)], last=True)
+        return self._stream.feed(chunk, last=last)
+
+
+Text = Stream | Watched
+
+
+class Answer:
+    """The texts of one answer. `prompt` is what `prompt_leak` protects."""
+
+    def __init__(self, plan: Plan, prompt: str) -> None:
+        self.plan, self._prompt = plan, prompt
+        finders: list[Finder] = []
+        self._places: list[int] = []
+        """Which guard of the plan each finder belongs to, and after them the limit."""
+        self._limit: int | None = None
+        limited = 0
+        for index, installed in enumerate(plan.guards):
+            guard = installed.guard.of(prompt) if isinstance(installed.guard, PromptLeak) else installed.guard
+            if isinstance(guard, SpanGuard):
+                finders.append(guard.finder)
+                self._places.append(index)
+            elif isinstance(guard, Length) and (self._limit is None or guard.limit < self._limit):
+                self._limit, limited = guard.limit, index
+        self._finders = tuple(finders)
+        self._settings = tuple(plan.guards[index].setting for index in self._places)
+        self._places.append(limited)
+        self.asks = any(isinstance(installed.guard, Http | Own) for installed in plan.guards)
+        asked = [each.setting for each in plan.guards if isinstance(each.guard, Http | Own)]
+        self.waits = any(setting in _ACTIVE for setting in asked)
+        """Whether nothing may leave before somebody was asked about all of it."""
+        self.acts = any(installed.setting in _ACTIVE for installed in plan.guards)
+        """Whether anything can be changed; if not, the texts are only watched."""
+        self._ends = plan.guards[limited].setting in _ACTIVE
+        self.texts: list[tuple[str, Text]] = []
+        """Every text so far, and where it stands."""
+
+    def again(self) -> "Answer":
+        """The same guards over other texts."""
+        return Answer(self.plan, self._prompt)
+
+    def text(self, where: str) -> Text:
+        """A new text."""
+        stream = Stream(self._finders, self._settings)
+        watched = self._limit is not None or self.asks
+        text = Watched(stream, self._limit, len(self._places) - 1, ends=self._ends) if watched else stream
+        self.texts.append((where, text))
+        return text
+
+    def told(self) -> list[Told]:
+        """What was found, by guard and text."""
+        found = []
+        for where, text in self.texts:
+            stream = text.inner if isinstance(text, Watched) else text
+            for place, counts in enumerate(stream.found):
+                if counts:
+                    found.append(self._told(place, where, tuple(sorted(counts)), stream.first[place]))
+            if isinstance(text, Watched) and text.too_long:
+                found.append(self._told(len(self._places) - 1, where, ("length",), ""))
+        return found
+
+    def _told(self, place: int, where: str, reasons: tuple[str, ...], text: str) -> Told:
+        index = self._places[place]
+        done = done_about(self.plan.guards[index].setting, blocks=True)
+        return Told(index, done, where, 1.0, reasons, text)
+
+    def units(self) -> tuple[Unit, ...]:
+        """The texts as they were heard, for those that are asked."""
+        return tuple(
+            Unit(where, "assistant", (Leaf((where,), said),))
+            for where, text in self.texts
+            if isinstance(text, Watched) and (said := "".join(text.heard))
+        )
+
+
+class Slot:
+    """A text in a decoded answer that can be replaced there.
+
+    Its path is from the part that it was looked for in; where the members of a list are numbered by themselves (the
+    tool calls of a chunk), by that number.
+    """
+
+    __slots__ = ("_key", "_parent", "path", "text")
+
+    def __init__(self, parent: Any, key: str | int, path: tuple[str | int, ...], text: str) -> None:
+        self._parent, self._key, self.path, self.text = parent, key, path, text
+
+    def put(self, text: str) -> None:
+        """Replace it."""
+        self._parent[self._key] = self.text = text
+
+
+def slots(container: Any, key: str | int) -> list[Slot]:
+    """Every text in one part of an answer; names, media and opaque members are left out."""
+    found = []
+    for leaf in leaves_of((key,), container[key]):
+        if leaf.path[-1] == KEY:
+            continue
+        parent, path = container, list[str | int]()
+        for step in leaf.path[:-1]:
+            parent = parent[step]
+            number = parent.get("index") if isinstance(step, int) and isinstance(parent, dict) else None
+            path.append(number if isinstance(number, int) else step)
+        found.append(Slot(parent, leaf.path[-1], (*path, leaf.path[-1]), leaf.text))
+    return found
+
+
+def spelled(path: tuple[str | int, ...]) -> str:
+    """A path in words: `.message.tool_calls[0].function.arguments`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

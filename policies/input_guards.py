@@ -1,0 +1,106 @@
+"""Guards on what a client sends: every text of every endpoint is judged before anything is done with it."""
+
+from typing import Final
+
+import msgspec
+
+from policies.guards.asking import Asker, is_needed
+from policies.guards.judge import Finding, Judge
+from policies.guards.plan import Guards, Installed, Plan
+from policies.guards.report import Done, Reporter, Told, done_about, in_slices
+from policies.guards.spans import redact
+from policies.guards.texts import KEY, Leaf, Texts, Unit, read_texts, replaced
+from policies.guards.verdict import Span
+from proxy.call import Call
+from proxy.chain import Handler
+from proxy.errors import GuardBlocked, GuardUnavailable
+from proxy.reply import Reply
+
+_REFUSALS: Final = {
+    "injection": "The request was refused: a text in it reads like a prompt injection.",
+    "length": "The request was refused: a text in it is too long.",
+}
+_REFUSED: Final = "The request was refused: a text in it holds what this gateway does not let through."
+
+
+class InputGuards:
+    """Judges every text, redacts what is to be redacted, and refuses the call where a guard blocks.
+
+    Raises GuardBlocked with `param`, which neither echoes the text nor names the rule, and GuardUnavailable when a
+    guard that must be heard gives no verdict. What is no text, such as an image, is recorded as not scanned.
+    """
+
+    def __init__(self, guards: Guards, judge: Judge, asker: Asker, reporter: Reporter) -> None:
+        self._guards, self._judge, self._asker, self._reporter = guards, judge, asker, reporter
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Pass the call on, redacted where that is asked for."""
+        plan = self._guards.of(call).input
+        if not plan.guards:
+            return await next(call)
+        texts = read_texts(call)
+        found = await in_slices(self._judge.judge(plan, texts.units))
+        judged = [(unit, finding) for unit, findings in zip(texts.units, found, strict=True) for finding in findings]
+        told = [_told(plan, unit, finding, unit.text) for unit, finding in judged]
+        told += await self._turns(plan, texts)
+        lost: list[tuple[Installed, Unit]] = []
+        if not _blocked(plan, told):
+            for index, unit, answer in await self._asker.ask(plan, texts.units, "input"):
+                if answer is None:
+                    lost.append((plan.guards[index], unit))
+                else:
+                    told.append(_told(plan, unit, answer, unit.text))
+        self._report(call, plan, texts, told, lost)
+        return await next(_redacted(call, plan, judged))
+
+    async def _turns(self, plan: Plan, texts: Texts) -> list[Told]:
+        found = await in_slices(self._judge.judge_turns(plan, texts.units))
+        if found is None:
+            return []
+        last = next(unit for unit in reversed(texts.units) if unit.role == "user")
+        return [_told(plan, last, found[1], found[0])]
+
+    def _report(
+        self, call: Call, plan: Plan, texts: Texts, told: list[Told], lost: list[tuple[Installed, Unit]]
+    ) -> None:
+        """Tell everything, and then refuse what is to be refused."""
+        self._reporter.tell(call, plan, "input", told, texts.unread)
+        for installed, unit in lost:
+            self._reporter.failed(call, installed, "input", unit.where)
+        blocked = _blocked(plan, told)
+        if blocked is not None:
+            kind = plan.guards[blocked.guard].kind
+            code = "prompt_injection" if kind == "injection" else "content_policy_violation"
+            raise GuardBlocked(_REFUSALS.get(kind, _REFUSED), param=blocked.where, code=code)
+        if any(is_needed(installed) for installed, _ in lost):
+            raise GuardUnavailable
+
+
+def _told(plan: Plan, unit: Unit, finding: Finding, text: str) -> Told:
+    done: Done = (
+        "not_scanned" if finding.partial else done_about(plan.guards[finding.guard].setting, blocks=finding.blocks)
+    )
+    if done == "redact" and any(unit.leaves[number].path[-1] == KEY for number, _ in finding.spans):
+        done = "block"  # the name of a member cannot be replaced
+    return Told(finding.guard, done, unit.where, finding.score, finding.reasons, text)
+
+
+def _blocked(plan: Plan, told: list[Told]) -> Told | None:
+    """What blocks the call, if anything does."""
+    return next((each for each in told if each.done == "block" and plan.guards[each.guard].setting != "shadow"), None)
+
+
+def _redacted(call: Call, plan: Plan, judged: list[tuple[Unit, Finding]]) -> Call:
+    """The call with every span replaced that a guard redacts."""
+    spans: dict[Leaf, list[Span]] = {}
+    for unit, finding in judged:
+        if plan.guards[finding.guard].setting == "redact":
+            for number, span in finding.spans:
+                spans.setdefault(unit.leaves[number], []).append(span)
+    if not spans:
+        return call
+    leaves = [Leaf(leaf.path, redact(leaf.text, found)) for leaf, found in spans.items()]
+    for name in dict.fromkeys(str(leaf.path[0]) for leaf in leaves):
+        if name not in call.record.changed:
+            call.record.changed.append(name)
+    return call.replace(head=msgspec.structs.replace(call.head, members=replaced(call.head.members, leaves)))

@@ -1,0 +1,175 @@
+"""Bounds of numeric parameters, from the configuration, the route and the caller."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from policies.token_estimate import MAX_TOKENS
+from proxy.call import Call
+from proxy.chain import Handler
+from proxy.endpoints import RESPONSES
+from proxy.errors import BadRequest, ParameterOutOfBounds
+from proxy.reply import Reply
+from proxy.wire import Members, kind_of
+
+Bounds = tuple[float, float]
+_NUMBER = b"-0123456789"
+_NULL = b"null"
+_ANSWER = "max_tokens"
+_REMEMBERED = 1024
+
+
+class ParametersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The least and the most of each parameter. A route's own take the place of those at the top, one by one.
+
+    `max_tokens` binds `max_completion_tokens` and `max_output_tokens` too. With `clamp` a value outside is moved to
+    the nearest bound; without it the call is refused.
+    """
+
+    temperature: Bounds | None = None
+    top_p: Bounds | None = None
+    top_k: Bounds | None = None
+    min_p: Bounds | None = None
+    max_tokens: Bounds | None = None
+    n: Bounds | None = None
+    best_of: Bounds | None = None
+    frequency_penalty: Bounds | None = None
+    presence_penalty: Bounds | None = None
+    repetition_penalty: Bounds | None = None
+    top_logprobs: Bounds | None = None
+    dimensions: Bounds | None = None
+    clamp: bool | None = None
+
+    def problems(self) -> list[str]:
+        """What cannot be meant."""
+        return [
+            f"{name}: the bounds must be two numbers, the lower one first"
+            for name, (low, high) in self.bounds().items()
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high)
+        ]
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Those that are set, by the name of the member they bind."""
+        return {
+            name: value
+            for name in self.__struct_fields__
+            if name != "clamp" and (value := getattr(self, name)) is not None
+        }
+
+
+class _Rules(msgspec.Struct, frozen=True):
+    """Bounds of every member that has some, `max_tokens` under each of its names."""
+
+    bounds: Mapping[str, Bounds]
+    clamp: bool
+
+    @property
+    def answer(self) -> float:
+        """The most tokens of an answer."""
+        return self.bounds[_ANSWER][1] if _ANSWER in self.bounds else math.inf
+
+
+class Parameters:
+    """Holds a call to the bounds of its route and its caller; a caller's can only narrow them.
+
+    Raises ParameterOutOfBounds, which names parameter and bounds, or BadRequest for what is no number. An absent or
+    null parameter is left to the provider, but for the bound of an answer's tokens: that is written into the call,
+    since a bound that is evaded by saying nothing would be none. What is changed stands in `record.changed`.
+    """
+
+    def __init__(self, config: ParametersConfig) -> None:
+        self._config = config
+        self._known: dict[tuple[int, int], tuple[object, object, _Rules]] = {}
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Pass the call on as it is, or changed."""
+        return await next(self.held(call))
+
+    def held(self, call: Call) -> Call:
+        """The call within its bounds. Raises ParameterOutOfBounds, BadRequest."""
+        rules = self._rules(call)
+        members = call.head.members
+        changed: Members = {}
+        for name, (low, high) in rules.bounds.items():
+            raw = members.get(name)
+            if raw is None:
+                continue
+            value = _number(name, bytes(raw))
+            if value is None or low <= value <= high:
+                continue
+            if not rules.clamp or low > high:
+                raise ParameterOutOfBounds(f"'{name}' must be between {_spelt(low)} and {_spelt(high)}.", param=name)
+            changed[name] = msgspec.Raw(_spelt(low if value < low else high).encode())
+        if rules.answer < math.inf and call.endpoint.dialect is not None and not _bounds_answer(members):
+            changed[_answer_name(call, members)] = msgspec.Raw(_spelt(rules.answer).encode())
+        if not changed:
+            return call
+        call.record.changed = [*call.record.changed, *sorted(changed)]
+        return call.replace(head=msgspec.structs.replace(call.head, members={**members, **changed}))
+
+    def _rules(self, call: Call) -> _Rules:
+        """Made once for each route and each caller's bounds, which are told apart by identity and so kept alive."""
+        own: ParametersConfig | None = call.route.parameters
+        narrower = call.caller.bounds or None
+        known = self._known.get((id(own), id(narrower)))
+        if known is not None:
+            return known[2]
+        rules = _rules_of(self._config, own, narrower or {})
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[(id(own), id(narrower))] = (own, narrower, rules)
+        return rules
+
+
+def told(top: ParametersConfig, own: ParametersConfig | None) -> str:
+    """What a call on a route with these bounds of its own meets, in a line."""
+    every = {**top.bounds(), **(own or ParametersConfig()).bounds()}
+    parts = [f"{name} {_spelt(low)} to {_spelt(high)}" for name, (low, high) in every.items()]
+    return f"bounds, {'clamped' if _clamps(top, own) else 'refused outside'}: {', '.join(parts) or 'none'}"
+
+
+def _clamps(top: ParametersConfig, own: ParametersConfig | None) -> bool:
+    return bool(own.clamp if own is not None and own.clamp is not None else top.clamp)
+
+
+def _rules_of(top: ParametersConfig, own: ParametersConfig | None, narrower: Mapping[str, Bounds]) -> _Rules:
+    every = _by_member({**top.bounds(), **(own or ParametersConfig()).bounds()})
+    for name, (low, high) in _by_member(narrower).items():
+        outer_low, outer_high = every.get(name, (low, high))
+        every[name] = (max(low, outer_low), min(high, outer_high))
+    return _Rules(every, _clamps(top, own))
+
+
+def _by_member(bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:
+    if _ANSWER not in bounds:
+        return dict(bounds)
+    return {**dict.fromkeys(MAX_TOKENS, bounds[_ANSWER]), **bounds}
+
+
+def _number(name: str, raw: bytes) -> float | None:
+    """A JSON number, None for null. One too large for a float is infinite and thereby outside."""
+    if raw[0] in _NUMBER:
+        return float(raw)
+    if raw == _NULL:
+        return None
+    raise BadRequest(
+        f"Invalid type for '{name}': expected a number, but got {kind_of(raw)} instead.",
+        param=name,
+        code="invalid_type",
+    )
+
+
+def _spelt(value: float) -> str:
+    """As JSON, whole numbers without a point: token counts are integers to every API."""
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _bounds_answer(members: Members) -> bool:
+    return any(name in members and bytes(members[name]) != _NULL for name in MAX_TOKENS)
+
+
+def _answer_name(call: Call, members: Members) -> str:
+    """The name that the client gave a null, else the one that the endpoint knows."""
+    default = MAX_TOKENS[2] if call.endpoint is RESPONSES else MAX_TOKENS[0]
+    return next((name for name in MAX_TOKENS if name in members), default)

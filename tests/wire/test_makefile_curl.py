@@ -1,0 +1,104 @@
+"""The operator's targets, against a running gateway."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from support.live import gateway
+
+ROOT = Path(__file__).parents[2]
+ADMIN = "sk-admin-for-tests-0123456789"
+CONFIG = {
+    "providers": {"fake": {"kind": "fake"}},
+    "routes": {"gpt-4o-primary": {"deployments": [{"provider": "fake", "model": "echo"}]}},
+    "secrets": {"admin_key": ADMIN},
+}
+
+
+async def make(target: str, url: str, **variables: str) -> tuple[int, str]:
+    """Exit code and everything printed."""
+    given = [f"{name}={value}" for name, value in {"URL": url, "ROUNDS": "3", **variables}.items()]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "LITELLM_"))}
+    process = await asyncio.create_subprocess_exec(
+        "make",
+        "-f",
+        "Makefile.curl",
+        target,
+        *given,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=env,
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+CHECKS = ("status", "check-litellm", "check-tei")
+"""They need nothing that has to be configured."""
+STORES = ("check-qdrant", "check-mlflow")
+CACHE = ("test-exact-cache", "test-cache-performance", "test-cache-with-logs", "cache-stats", "clear-cache")
+NAMES = "groq-kimi-primary", "gpt-4o-primary", "gemini-secondary", "openrouter-fallback", "text-embedding"
+ROUTES = {name: {"deployments": [{"provider": "fake", "model": "echo"}]} for name in NAMES}
+FULL = {**CONFIG, "routes": ROUTES, "exact_cache": {}, "record": {"mlflow": ""}}
+
+
+async def test_every_target_passes_where_all_is_well(tmp_path: Path) -> None:
+    """One after the other, with the scripted provider and everything inside the one process."""
+    async with gateway(tmp_path, FULL) as running:
+        for target in (*CHECKS, *STORES, *CACHE):
+            code, said = await make(target, running.url, ADMIN=ADMIN)
+            assert code == 0, said
+
+
+async def test_the_comprehensive_one_runs_all_and_says_what_is_not_there(tmp_path: Path) -> None:
+    """What is not configured is no failure; everything else has its heading."""
+    config = {key: value for key, value in FULL.items() if key != "record"}
+    async with gateway(tmp_path, config) as running:
+        code, said = await make("test-comprehensive", running.url, ADMIN=ADMIN)
+        assert code == 0, said
+        assert "all ok" in said
+        assert "not configured: mlflow" in said
+        for target in (*CHECKS, *STORES, *CACHE[:-1], "test-semantic-cache"):
+            assert f"== {target}\n" in said
+
+
+async def test_the_comprehensive_one_fails_when_one_of_them_does(tmp_path: Path) -> None:
+    """And runs the others all the same."""
+    async with gateway(tmp_path, FULL) as running:
+        code, said = await make("test-comprehensive", running.url, ADMIN=ADMIN, ROUTES="no-such-route")
+        assert code != 0
+        assert "FAILED: 1 of them" in said
+        assert "== cache-stats\n" in said
+
+
+@pytest.mark.parametrize("target", [*CACHE, *STORES, "test-semantic-cache"])
+async def test_a_target_fails_where_its_part_is_not_there(tmp_path: Path, target: str) -> None:
+    """And says why."""
+    async with gateway(tmp_path, CONFIG) as running:
+        code, said = await make(target, running.url, ADMIN=ADMIN)
+        assert code != 0
+        assert "FAILED: " in said
+
+
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [
+        ("check-litellm", {"ROUTES": "gpt-4o-primary nobody"}),
+        ("check-tei", {"EMBED": "nobody"}),
+        ("check-tei", {"EMBEDDINGS_URL": "http://127.0.0.1:1"}),
+        ("check-qdrant", {"QDRANT_URL": "http://127.0.0.1:1"}),
+        ("check-mlflow", {"MLFLOW_URL": "http://127.0.0.1:1"}),
+        ("cache-stats", {"ADMIN": "sk-another"}),
+        ("status", {"URL": "http://127.0.0.1:1"}),
+    ],
+)
+async def test_a_target_fails_when_what_it_checks_is_not_so(
+    tmp_path: Path, target: str, variables: dict[str, str]
+) -> None:
+    """A route that is not there, a server that does not answer, a key that opens nothing."""
+    async with gateway(tmp_path, FULL) as running:
+        code, said = await make(target, **{"url": running.url, "ADMIN": ADMIN, **variables})
+        assert code != 0
+        assert "FAILED: " in said
