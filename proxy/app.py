@@ -38,7 +38,7 @@ from proxy.config import Config
 from proxy.cors import Cors
 from proxy.costs import Costs
 from proxy.deployments import Route
-from proxy.doors import Guarding, admin_only, callers_of, guards_of
+from proxy.doors import Guarding, admin_only, callers_of, guards_of, let_in
 from proxy.endpoints import ENDPOINTS
 from proxy.keepers import Keepers, cooling, keepers_of
 from proxy.models import ModelList
@@ -84,7 +84,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     keepers.access_log.on = config.log.access
     prices = price_book(config, planned)
     guards = guards_of(config, keepers, transport)
-    callers = callers_of(config, keepers, transport)  # after what can fail: it takes effect at once
+    callers = callers_of(config, keepers)
     before, after = policies(config, keepers, router, Doors(callers, guards), prices)
     innermost = SendOnce(time.monotonic, Costs(prices.find).seal if config.exact_cache is not None else None)
     if keepers.caches is not None:
@@ -107,6 +107,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         callers=callers,
         closes=[transport.aclose, fake.aclose, *([guards.aclose] if guards is not None else [])],
     )
+    let_in(config, keepers, transport)  # last: it holds at once, so nothing may fail any more
     return runtime, planned
 
 

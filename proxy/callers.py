@@ -13,6 +13,7 @@ from proxy.values import Secret
 
 _VIRTUAL_KEY = "sk-lg-"
 _TOKEN = "ey"  # noqa: S105 - how the JSON object of every token begins in base64url
+_DOTS = 2
 _FORWARDED = "x-forwarded-for"
 _ADMIN = Caller(id="admin", kind="admin", is_admin=True, partition="admin")
 
@@ -53,8 +54,9 @@ class FindsTokens(Protocol):
 class Callers:
     """Virtual keys, tokens and the admin key, told apart by how they begin; never by trying one after the other.
 
-    An address that fails too often is refused for the rest of its minute, also with the right admin key or a good key
-    that is not in use: else guessing would go on. Keys and tokens in use pass all the same.
+    An address that presents too many bad keys is refused for the rest of its minute, also with the right admin key or
+    a good key that is not in use: else guessing would go on. Keys in use pass all the same, and so do tokens, which
+    nobody guesses.
     """
 
     def __init__(
@@ -65,8 +67,14 @@ class Callers:
         tokens: FindsTokens | None = None,
         address_of: AddressOf = other_end,
     ) -> None:
-        self._admin = _digest(admin_key.reveal()) if admin_key else None
         self._failures = failures
+        self.configure(admin_key, keys=keys, tokens=tokens, address_of=address_of)
+
+    def configure(
+        self, admin_key: Secret, *, keys: FindsKeys | None, tokens: FindsTokens | None, address_of: AddressOf
+    ) -> None:
+        """Let these in from now on, and nobody else."""
+        self._admin = _digest(admin_key.reveal()) if admin_key else None
         self._keys = keys
         self._tokens = tokens
         self._address_of = address_of
@@ -92,26 +100,22 @@ class Callers:
         return caller if caller is not None else await self._find(text, digest, self.client(headers, peer))
 
     async def _find(self, text: str, digest: bytes, client: str) -> Caller:
+        if self._tokens is not None and text.startswith(_TOKEN) and text.count(".") == _DOTS:
+            return await self._tokens.caller(text, digest)
         wait = self._failures.wait(client)
         if wait:
             raise RateLimited(
                 "Too many bad keys from this address: try again later.", unit="requests", headers=retry_headers(wait)
             )
-        try:
-            return await self._look(text, digest)
-        except Unauthenticated as error:
-            if error.code != "token_expired":
-                self._failures.count(client)
-            raise
-
-    async def _look(self, text: str, digest: bytes) -> Caller:
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return _ADMIN
-        if text.startswith(_VIRTUAL_KEY) and self._keys is not None:
-            return await self._keys.find(digest)
-        if text.startswith(_TOKEN) and self._tokens is not None:
-            return await self._tokens.caller(text, digest)
-        raise bad_key()
+        try:
+            if text.startswith(_VIRTUAL_KEY) and self._keys is not None:
+                return await self._keys.find(digest)
+            raise bad_key()
+        except Unauthenticated:
+            self._failures.count(client)
+            raise
 
 
 def _digest(secret: str) -> bytes:

@@ -60,16 +60,18 @@ class MakeGuarding(Protocol):
         ...
 
 
-def callers_of(config: Config, keepers: Keepers, transport: Transport) -> Callers:
-    """Who is let in. Raises OSError when this instance began without what the configuration now asks for."""
-    if config.authenticate is None or not config.needs_identity:
-        return admin_only(config)
-    identity = keepers.identity
-    if identity is None:
+def callers_of(config: Config, keepers: Keepers) -> Callers:
+    """Who is asked who is let in. Raises OSError when this instance began without what the configuration asks for."""
+    if keepers.identity is None and config.needs_identity:
         raise OSError("authenticate: this instance began without it; restart")
+    return keepers.identity.callers if keepers.identity is not None else admin_only(config)
 
-    identity.configure(config.authenticate, config.secrets, fetch=fetcher(transport), address_of=_address_of(config))
-    return identity.callers
+
+def let_in(config: Config, keepers: Keepers, transport: Transport) -> None:
+    """Let in whom the configuration names, from now on; where it names nobody, the admin key alone. Raises OSError."""
+    if keepers.identity is not None:
+        named = config.authenticate or AuthenticateConfig(keys=False)
+        keepers.identity.configure(named, config.secrets, fetch=fetcher(transport), address_of=_address_of(config))
 
 
 def admin_only(config: Config) -> Callers:

@@ -55,20 +55,19 @@ class Identity:
 
     def configure(self, config: AuthenticateConfig, secrets: Secrets, *, fetch: Fetch, address_of: AddressOf) -> None:
         """Go by this configuration from now on. Raises OSError when the signing secret cannot be kept."""
+        signer = Signer(self._secret(secrets.signing)) if config.login is not None else None
         self._directory.every, self._directory.grace = config.watch, config.grace
         self._failures.limit = config.failures
         self._issuers.configure(config.issuers, fetch)
-        signer = Signer(self._secret(secrets.signing)) if config.login is not None else None
         users = {each.name: _user(each) for each in config.login.users} if config.login is not None else {}
         self._tokens.configure(signer, users)
         self._login = None if config.login is None or signer is None else self._make_login(config.login, signer)
         has_tokens = config.login is not None or bool(config.issuers)
-        self.callers = Callers(
+        self.callers.configure(
             secrets.admin_key,
-            self._failures,
-            address_of=address_of,
             keys=self._keys if config.keys else None,
             tokens=self._tokens if has_tokens else None,
+            address_of=address_of,
         )
 
     async def start(self) -> None:

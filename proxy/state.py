@@ -131,9 +131,11 @@ def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         arguments: dict[str, Any] = {"timeout": _CONNECT, "command_timeout": _STATEMENT}
         return create_async_engine(url, pool_pre_ping=True, pool_timeout=_CONNECT, connect_args=arguments)
+    options: dict[str, Any] = {"connect_args": {"timeout": _STATEMENT}}
     if url.database and url.database != ":memory:":
         make_file(Path(url.database))
-    engine = create_async_engine(url, connect_args={"timeout": _STATEMENT})
+        options["pool_timeout"] = _CONNECT  # in memory there is one connection for all
+    engine = create_async_engine(url, **options)
 
     @event.listens_for(engine.sync_engine, "connect")
     def settle(connection: Any, _record: object) -> None:

@@ -32,6 +32,7 @@ def make_web(health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -
     return Litestar(
         route_handlers=[*_health_handlers(health), *docs_handlers(VERSION), *handlers],
         exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
+        after_request=_with_id,
         openapi_config=None,
         logging_config=None,
         debug=False,
@@ -79,6 +80,12 @@ def _health_handlers(health: Health) -> list[ControllerRouterHandler]:
         return Response({"status": "ok" if good else "down", "parts": parts}, status_code=200 if good else 503)
 
     return [live, ready]
+
+
+def _with_id(response: Response[Any]) -> Response[Any]:
+    """Every answer has an id, good ones too."""
+    response.headers.setdefault("x-request-id", new_id())
+    return response
 
 
 def _render(_request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:

@@ -1,4 +1,4 @@
-"""Databases for tests: a file, or a new database on one PostgreSQL that serves a whole test module."""
+"""Databases for tests: a file, or a new database on one PostgreSQL that serves the whole session."""
 
 import asyncio
 import itertools
@@ -7,30 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
-from support.postgres import Postgres, postgres
-
-from proxy.state import parse_url
+from support.postgres import Postgres, fresh, shared_postgres
 
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    """A PostgreSQL for the tests of one module, in a folder of its own: another user must be able to reach it."""
-    with tempfile.TemporaryDirectory(prefix="lockgate-") as folder, asyncio.Runner() as runner:
-        opened = postgres(Path(folder) / "postgres")
-        yield runner.run(opened.__aenter__())
-        runner.run(opened.__aexit__(None, None, None))
+    """A PostgreSQL in a folder of its own, since another user must be able to reach it. Who stops it starts it again."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lockgate-") as folder,
+        shared_postgres(Path(folder) / "postgres") as running,
+    ):
+        yield running
 
 
 @pytest.fixture
 def postgres_url(postgres_server: Postgres) -> str:
-    """An empty database on the module's PostgreSQL."""
-    name = f"t{next(_numbers)}"
-    asyncio.run(_create(postgres_server, name))
-    return postgres_server.url.removesuffix("postgres") + name
+    """An empty database on it."""
+    return asyncio.run(fresh(postgres_server, f"t{next(_numbers)}"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -40,12 +35,3 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/state/lockgate.db"
     found: str = request.getfixturevalue("postgres_url")
     return found
-
-
-async def _create(server: Postgres, name: str) -> None:
-    engine = create_async_engine(parse_url(server.url), isolation_level="AUTOCOMMIT")
-    try:
-        async with engine.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
-    finally:
-        await engine.dispose()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from support.calls import Clock
-from support.databases import postgres_server, postgres_url, url
 from support.identity import ADMIN_KEY, NOW, Instance, digest, instance
 from support.postgres import Postgres
 
@@ -15,8 +14,6 @@ from proxy.call import NANO, Budget
 from proxy.errors import BadRequest, Overloaded, RateLimited, Unauthenticated, UnknownEntry
 from proxy.state import DatabaseAwayError
 from proxy.user_store import owner_budget
-
-__all__ = ["postgres_server", "postgres_url", "url"]
 
 
 async def refused(here: Instance, secret: str) -> Unauthenticated:

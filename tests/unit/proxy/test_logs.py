@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support.sealed import sealed
 
+from proxy.audit import audit
 from proxy.logs import AccessLog, Console, Json, LogConfig, current_call, plain, set_up_logs
 
 NASTY = "a\nINFO  lockgate: forged \x1b[31mred\x1b[0m \r\x00 \u2028 \x9b2J \u202etxt"
@@ -107,6 +108,17 @@ def test_setting_up_again_replaces_the_first(root: logging.Logger, capsys: pytes
     root.warning("once")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "once"
+
+
+def test_what_administrators_do_is_logged_at_every_level(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quiet log keeps its audit lines."""
+    set_up_logs(LogConfig(level="error"), {})
+    root.warning("nothing to see")
+    audit("admin", "create key", "abc")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert '"action":"create key"' in line
 
 
 def test_the_access_log_is_off_until_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:

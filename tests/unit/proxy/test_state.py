@@ -1,6 +1,7 @@
 """The database: one schema on both engines, brought up to date by one instance at a time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,3 +108,20 @@ async def test_a_file_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_another_engine_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match=r"sqlite:"):
         parse_url(bad)
+
+
+async def test_a_database_with_no_connection_left_counts_as_away(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too long for one is told so, and the next one finds it again."""
+    monkeypatch.setattr("proxy.state._CONNECT", 0.05)
+    database = Database(url)
+    with pytest.raises(DatabaseAwayError) as caught:
+        await _hold_too_many(database)
+    assert caught.value.http_status == 503
+    assert await _one(database) == 1
+    await database.aclose()
+
+
+async def _hold_too_many(database: Database) -> None:
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(100):
+            await held.enter_async_context(database.connect())
