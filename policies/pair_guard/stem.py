@@ -8,6 +8,14 @@ from policies.pair_guard.words import Words
 
 _VOWELS: Final = frozenset("aeiouy")
 _DOUBLED: Final = frozenset("bdgmnprt")
+_BRITISH: Final = (
+    (re.compile(r"(?<=[a-z]{3})is(?=(?:e|ed|es|ing|er|ers|ation|ations)$)"), "iz"),
+    (re.compile(r"(?<=[a-z]{3})(?<!t)our(?=(?:s|ed|ing|ite|ites|able|al|ful|less)?$)"), "or"),
+    (re.compile(r"(?<=[aeilnt]t)re(?=s?$)"), "er"),
+    (re.compile(r"(?<=log)ue(?=s?$)"), ""),
+    (re.compile(r"(?<=ly)s(?=e|ed|es|ing)"), "z"),
+    (re.compile(r"ll(?=(?:ed|ing|er|ers)$)"), "l"),
+)
 _SHORT: Final = 3
 _FRENCH: Final = (
     (re.compile(r"(?:issons|issez|issent|issait|issaient|issant)$"), "ir"),
@@ -27,6 +35,8 @@ class Stemmer:
     def _english(self, word: str) -> str:
         if len(word) <= _SHORT:
             return word
+        for british, american in _BRITISH:
+            word = british.sub(american, word)
         if word.endswith("ies") and len(word) > 4:  # noqa: PLR2004 - ties, dies
             return word[:-3] + "y"
         if word.endswith(("ches", "shes", "sses", "xes", "zes")):
@@ -35,6 +45,8 @@ class Stemmer:
             word = word[:-1]
         if word.endswith("ied") and len(word) > 4:  # noqa: PLR2004
             return word[:-3] + "y"
+        if word in ("evening", "morning", "building", "meeting", "ceiling", "wedding", "setting"):
+            return word
         if word.endswith("ing") and len(word) > 5:  # noqa: PLR2004
             return self._silent_e(word[:-3], word)
         if word.endswith("ed") and not word.endswith("eed") and len(word) > 4:  # noqa: PLR2004
@@ -70,6 +82,7 @@ class Stemmer:
                 return word[:-2]
         for pattern, infinitive in _FRENCH:
             cut = pattern.sub("", word)
+            cut = cut[:-1] + "c" if cut[-1:] == "ç" else cut
             if cut != word and len(cut) >= _SHORT and (cut + infinitive in self._words or len(cut) > _SHORT):
                 if cut + infinitive in self._words:
                     return cut + infinitive

@@ -41,6 +41,9 @@ class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     can: dict[Language, str]
     should: dict[Language, str]
     prepositions: dict[Language, str]
+    compound: dict[Language, str]
+    determiners: dict[Language, str]
+    opposites: dict[Language, str]
     cased: str
     polite: dict[Language, str]
     frame_sets: dict[Language, dict[str, str]]
@@ -78,6 +81,11 @@ class Vocabulary(msgspec.Struct, frozen=True):
     irregular: dict[str, str]
     numbers: dict[str, int]
     ordinals: dict[str, int]
+    compound: frozenset[str]
+    determiners: frozenset[str]
+    """How statements begin, and orders do not."""
+    degrees: bool
+    """Whether adjectives are compared by their endings."""
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -85,6 +93,7 @@ class Tables(msgspec.Struct, frozen=True):
 
     languages: dict[str, Vocabulary]
     cased: frozenset[str]
+    opposites: dict[str, tuple[tuple[str, str], ...]]
     words: Words
 
     @classmethod
@@ -95,14 +104,16 @@ class Tables(msgspec.Struct, frozen=True):
         return cls(
             languages={name: _vocabulary(file, name) for name in LANGUAGES},
             cased=frozenset(file.cased.split()),
+            opposites={name: _pairs(file.opposites[name]) for name in LANGUAGES},
             words=Words.load(),
         )
 
 
 def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
     irregular = dict(pair.split(":") for pair in file.irregular[name].split())
+    grammar = _words(" ".join(part[name] for part in (file.light, file.past, file.future, file.can, file.should)))
     return Vocabulary(
-        light=_words(file.light[name]),
+        light=grammar,
         negators=_words(file.negators),
         first=_words(file.first[name]),
         second=_words(file.second[name]),
@@ -121,7 +132,15 @@ def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
         irregular=irregular,
         numbers={word: int(value) for word, value in (pair.split(":") for pair in file.numbers[name].split())},
         ordinals={word: int(value) for word, value in (pair.split(":") for pair in file.ordinals[name].split())},
+        compound=_words(file.compound[name]),
+        determiners=_words(file.determiners[name]),
+        degrees=name == "en",
     )
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    words = text.split()
+    return tuple(zip(words[::2], words[1::2], strict=True))
 
 
 def _words(text: str) -> frozenset[str]:

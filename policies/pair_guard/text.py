@@ -1,7 +1,7 @@
 """What a text says, as far as the pair guard reads it: the words that count, in order, and the kind of question."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -22,7 +22,18 @@ _PARTICLES: Final = {"on": "activate", "off": "deactivate"}
 _SEPARABLE: Final = frozenset({"turn", "turning", "turned", "switch", "switching", "switched"})
 _HE: Final = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she", "her": "she", "hers": "she", "herself": "she",
               "they": "they", "them": "they", "lui": "he", "elle": "she", "ils": "they", "elles": "they"}  # fmt: skip
+_DEGREES: Final = ("est", "er")
+_SAID: Final = {
+    "how": frozenset({"become", "becoming", "becomes"}),
+    "where": frozenset({"find", "locate", "located", "situated", "trouver", "trouve", "trouvent", "situé", "située"}),
+    "howlong": frozenset({"take", "takes", "taking", "prend", "prendre", "faut"}),
+}
+"""Words that the kind of question says already; elsewhere they count: `is` is not `is becoming`."""
 _SUBJECTS: Final = frozenset({"i", "we", "you", "je", "nous", "vous", "tu", "on", "j"})
+_AUXILIARY: Final = frozenset(
+    "is are am was were do does did can could will would should shall may might must has have had".split()
+)
+_ACCENTED: Final = frozenset("àâçéèêëîïôùûœ")
 _ACRONYM: Final = range(2, 6)
 _FAR: Final = 6
 _SHARE: Final = 0.2
@@ -39,6 +50,8 @@ class Word(msgspec.Struct, frozen=True):
     linked: bool = False
     joined: bool = False
     capital: bool = False
+    follows: bool = False
+    """Any preposition stands before it."""
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -58,7 +71,8 @@ class Text(msgspec.Struct, frozen=True):
     subject: bool = False
     quotes: tuple[str, ...] = ()
     fronted: int = 0
-    ones: bool = False
+    states: bool = False
+    """It asks nothing and orders nothing."""
 
 
 class Reader:
@@ -80,12 +94,18 @@ class Reader:
         language = self._language(tokens)
         if not language:
             return Text("", "", tuple(Word(each.text, each.text) for each in tokens), quotes=quotes)
-        return _Reading(self._tables, self._meanings[language], tokens, text, language).text(quotes)
+        return _Reading(self._tables, self._meanings[language], tokens, text, language, quotes).text(quotes)
+
+    def meanings(self, language: str, words: Iterable[str]) -> frozenset[str]:
+        """What these words mean."""
+        return frozenset(self._meanings[language].of(word) for word in words)
 
     def _language(self, tokens: Sequence[Token]) -> str:
         best, most = "", _SHARE * len(tokens)
         for name, known in self._tables.languages.items():
-            found = sum(token.text in known.light or token.text in known.negators for token in tokens)
+            found = sum(each.text in known.light or each.text in known.concepts or each.text in known.numbers for each in tokens)
+            if name == "fr":
+                found += sum(not each.text.isascii() and not _ACCENTED.isdisjoint(each.text) for each in tokens)
             if found and found >= most:
                 best, most = name, found + 0.5
         return best
@@ -110,13 +130,24 @@ class Meanings:
         if found is not None:
             return found
         form = self._form(word)
-        return self.known.concepts.get(form) or self._stems.get(form, form)
+        found = self.known.concepts.get(form) or self._stems.get(form)
+        if found is not None:
+            return found
+        for ending in _DEGREES if self.known.degrees else ():  # quickest is to fastest as quick is to fast
+            if word.endswith(ending) and len(word) > len(ending) + 2:
+                for plain in (word.removesuffix(ending), word.removesuffix(ending) + "e", word.removesuffix("i" + ending) + "y", word[: -len(ending) - 1]):
+                    found = self.known.concepts.get(plain)
+                    if found is not None:
+                        return found + ending
+        return form
 
 
 class _Reading:
     """One text being read."""
 
-    def __init__(self, tables: Tables, meanings: Meanings, tokens: list[Token], text: str, language: str) -> None:
+    def __init__(  # noqa: PLR0913 - a text and what is known
+        self, tables: Tables, meanings: Meanings, tokens: list[Token], text: str, language: str, quotes: tuple[str, ...]
+    ) -> None:
         self._tables = tables
         self._meanings = meanings
         self._known = meanings.known
@@ -126,6 +157,7 @@ class _Reading:
         letters = [char for char in text if char.isalpha()]
         self._shouted = sum(char.isupper() for char in letters) > len(letters) / 2
         self._proper = text[:1].isupper()
+        self._quoted = frozenset(word for quote in quotes for word in quote.split())
 
     def text(self, quotes: tuple[str, ...]) -> Text:
         """What it says."""
@@ -134,7 +166,7 @@ class _Reading:
         all_words = [token.text for token in self._tokens]
         fronted_at = self._fronted(all_words)
         kind = self._kind()
-        words, negations, before_comma = self._words(fronted_at)
+        words, negations, before_comma = self._words(fronted_at, kind)
         said = set(all_words)
         if kind == "howmuch":  # its price is what is asked for, named or not
             cost = self._meanings.of("cost" if self._language == "en" else "coût")
@@ -150,7 +182,7 @@ class _Reading:
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
             fronted=before_comma,
-            ones="one" in said or "a" in said or "un" in said or "une" in said,
+            states=kind == "do" and bool(all_words) and all_words[0] in known.determiners,
         )
 
     def _drop_politeness(self) -> None:
@@ -162,7 +194,7 @@ class _Reading:
                 size = len(phrase)
                 if len(tokens) <= size:
                     continue
-                if tuple(token.text for token in tokens[:size]) == phrase:
+                if phrase[-1] != "why" and tuple(token.text for token in tokens[:size]) == phrase:
                     del tokens[:size]
                     changed = True
                 elif tuple(token.text for token in tokens[-size:]) == phrase and phrase[0] not in ("so", "well", "there", "all", "and", "but", "et"):
@@ -188,34 +220,42 @@ class _Reading:
             match = known.ask.match(line)
         tail = known.tail.search(line.rstrip())
         found = known.frame.match(line)
+        if tail is not None and (found is None or found.lastgroup in ("do", "what")):
+            del tokens[line.count(" ", 0, tail.start()) + 1 :]
+            if found is not None and found.lastgroup == "do":
+                del tokens[: line.count(" ", 0, found.end())]
+            return "how"
         if found is not None:
             end = line.rfind(" ", 0, found.end()) + 1
             del tokens[: line.count(" ", 0, end)]
             return found.lastgroup or ""
-        if tail is not None:
-            del tokens[line.count(" ", 0, tail.start()) + 1 :]
-            return "how"
         asking = _ASKING[self._language]
         for token in tokens:
             if token.text in asking:
                 return asking[token.text]
-        return "yn" if self._asks else "do"
+        inverted = tokens and tokens[0].text in _AUXILIARY and self._language == "en"
+        return "yn" if self._asks or inverted else "do"
 
-    def _words(self, fronted_at: int) -> tuple[list[Word], int, int]:
+    def _words(self, fronted_at: int, kind: str) -> tuple[list[Word], int, int]:
         known, tokens = self._known, self._tokens
         found: list[Word] = []
         negations = ne = before_comma = 0
-        linked = joined = False
+        linked = joined = follows = False
         index = 0
         gone = len(tokens)
+        mentioned = self._mentioned()
         while index < len(tokens):
             token = tokens[index]
             word = token.text
             index += 1
             phrase = self._phrase(index - 1)
             meaning = ""
-            if phrase is not None:
+            if index - 1 in mentioned and word in known.light:
+                meaning = word
+            elif phrase is not None:
                 meaning, index = phrase
+                if meaning == "nothing":
+                    continue
                 meaning = self._meanings.of(meaning)
             elif word in known.negators:
                 negations += 1
@@ -225,21 +265,31 @@ class _Reading:
                 continue
             elif word in _SEPARABLE and (particle := self._particle(index)) is not None:
                 meaning = self._meanings.of(particle)
-            elif word in known.prepositions and word in known.light:
-                linked = True
+            elif word in known.prepositions and word in known.light and word not in self._quoted:
+                linked, follows = word in known.compound, True
                 continue
             elif word in _CONJUNCTIONS and word in known.light:
                 joined = True
                 continue
-            elif self._is_light(token):
+            elif self._is_light(token) or word in _SAID.get(kind, ()):
                 continue
             else:
                 meaning = self._meaning(token)
-            found.append(Word(meaning, word, linked, joined, token.written[:1].isupper() and index > 1))
-            linked = joined = False
+            found.append(Word(meaning, word, linked, joined, token.written[:1].isupper() and index > 1, follows))
+            linked = joined = follows = False
             if index <= fronted_at - (gone - len(tokens)):
                 before_comma = len(found)
         return _numbers(found, known), max(negations, ne and 1), before_comma
+
+    def _mentioned(self) -> frozenset[int]:
+        """The places of words that are spoken of and not used: `the difference between to and for`."""
+        words = [token.text for token in self._tokens]
+        for between, conjunction in (("between", "and"), ("entre", "et")):
+            if between in words:
+                first = words.index(between) + 1
+                if conjunction in words[first : first + 3]:
+                    return frozenset((first, words.index(conjunction, first) + 1))
+        return frozenset()
 
     def _phrase(self, index: int) -> tuple[str, int] | None:
         tokens = self._tokens
@@ -259,7 +309,7 @@ class _Reading:
         return None
 
     def _is_light(self, token: Token) -> bool:
-        if token.text not in self._known.light:
+        if token.text not in self._known.light or token.text in self._quoted:
             return False
         acronym = token.written.isupper() and len(token.written) in _ACRONYM and not self._shouted
         return not acronym
