@@ -25,22 +25,30 @@ def _literal(digits: str) -> str:
 _decoder = msgspec.json.Decoder(float_hook=_literal)
 
 
-def fingerprint(call: Call, *, partition: str, guards: bytes = b"") -> bytes:
-    """32 bytes that are equal only for calls with the same answer: same partition, endpoint, route and deployments,
-    same effective guards, and equal values of every member, known or not, whatever their order or spacing.
+def fingerprint(call: Call, *, partition: str, guards: bytes = b"", without: str = "") -> bytes:
+    """32 bytes that are equal only for calls with the same answer: same partition and namespace, endpoint, route and
+    deployments, same effective guards, and equal values of every member but `without`, known or not, whatever their
+    order or spacing.
     """
-    names = f"{len(partition)}:{partition}{call.endpoint.name}\x00{len(call.head.model)}:{call.head.model}".encode()
-    route = route_identity(call.route)
-    lengths = b"%d %d %d\x00" % (len(names), len(route), len(guards))
-    return hashlib.sha256(b"".join((lengths, names, route, guards, canonical(call)))).digest()
+    own, space, model = partition.encode(), call.cache.namespace.encode(), call.head.model.encode()
+    parts = (own, space, call.endpoint.name.encode(), model, route_identity(call.route), guards)
+    lengths = b"%d %d %d %d %d %d\x00" % tuple(map(len, parts))
+    return hashlib.sha256(b"".join((lengths, *parts, canonical(call, without)))).digest()
 
 
-def canonical(call: Call) -> bytes:
-    """Every member that can change the answer, sorted by name at every depth, without spacing."""
+def canonical(call: Call, without: str = "") -> bytes:
+    """Every member that can change the answer, but `without`, sorted by name at every depth, without spacing."""
     members: dict[str, Any] = {
-        name: _decoder.decode(raw) for name, raw in call.head.members.items() if name not in _IGNORED
+        name: _decoder.decode(raw)
+        for name, raw in call.head.members.items()
+        if name not in _IGNORED and name != without
     }
     return _encoder.encode(members)
+
+
+def canonical_value(raw: bytes | msgspec.Raw) -> bytes:
+    """One JSON value in the same form."""
+    return _encoder.encode(_decoder.decode(raw))
 
 
 def route_identity(route: Route) -> bytes:
@@ -50,21 +58,27 @@ def route_identity(route: Route) -> bytes:
 
 
 def is_shareable(call: Call, temperature_ceiling: float) -> bool:
-    """Whether one answer may serve several such calls: one choice, not sampled hotter than the ceiling (an absent
-    temperature counts as 1.0), not asked to be kept out of stores.
+    """Whether one answer may serve several such calls, and the client does not ask to be kept out of stores."""
+    return call.cache.store and why_not_shareable(call, temperature_ceiling) is None
+
+
+def why_not_shareable(call: Call, temperature_ceiling: float) -> str | None:
+    """Why one answer may not serve several such calls; None when it may: one choice, not kept at the provider, not
+    sampled hotter than the ceiling (an absent temperature counts as 1.0).
     """
-    if call.endpoint not in _SHARED or "no-store" in call.headers.get("cache-control", "").lower():
-        return False
+    if call.endpoint not in _SHARED:
+        return f"the endpoint {call.endpoint.name}"
     if call.endpoint is EMBEDDINGS:
-        return True
+        return None
     members = call.head.members
-    if "n" in members and bytes(members["n"]) not in _ONE:
-        return False
+    for name in ("n", "best_of"):
+        if name in members and bytes(members[name]) not in _ONE:
+            return f"{name} is not 1"
     if "store" in members and bytes(members["store"]) == b"true":
-        return False
-    if "best_of" in members and bytes(members["best_of"]) not in _ONE:
-        return False
-    return _temperature(members.get("temperature")) <= temperature_ceiling
+        return "store is true"
+    if _temperature(members.get("temperature")) > temperature_ceiling:
+        return f"its temperature is over {temperature_ceiling:g}"
+    return None
 
 
 def _temperature(member: msgspec.Raw | None) -> float:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from policies.cache_controls import PartitionBy, partition_of
 from policies.fingerprint import fingerprint, is_shareable
 from policies.flight import Flight, Seat
-from proxy.call import Call, Outcome
+from proxy.call import NO_CONTROLS, Call, Outcome
 from proxy.chain import Handler
 from proxy.errors import GatewayError, InternalError, UpstreamError
 from proxy.reply import Reply
@@ -29,9 +30,10 @@ class SingleFlight:
     with any other the flight passes to the next caller. Calls that a cache could not serve fly alone.
     """
 
-    def __init__(self, config: SingleFlightConfig, guards: GuardsDigest) -> None:
+    def __init__(self, config: SingleFlightConfig, guards: GuardsDigest, by: PartitionBy = "tenant") -> None:
         self._config = config
         self._guards = guards
+        self._by = by
         self._flights: dict[bytes, Flight] = {}
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
@@ -40,7 +42,10 @@ class SingleFlight:
             return await next(call)
         shape = b"\x01" if call.head.stream else b"\x00"
         usage = b"\x01" if call.head.include_usage else b"\x00"
-        key = shape + usage + fingerprint(call, partition=call.caller.partition, guards=self._guards(call))
+        same = fingerprint(call, partition=partition_of(call.caller, self._by), guards=self._guards(call))
+        controls = b"" if call.cache is NO_CONTROLS else msgspec.json.encode(call.cache)
+        key = shape + usage + same + controls
+        call = call.replace(fingerprint=same)
         while True:
             flight = self._flights.get(key)
             leads = flight is None or not flight.joinable
@@ -75,6 +80,7 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
     if not leads:
         record.provider, record.upstream_model = flight.record.provider, flight.record.upstream_model
         record.fallbacks = flight.record.fallbacks
+        record.cache, record.similarity = flight.record.cache, flight.record.similarity
     own = Reply(flight.items(seat), streaming=reply.streaming, status=reply.status, headers=reply.headers)
 
     async def leave(_outcome: Outcome) -> None:

@@ -17,13 +17,16 @@ from adapters.network import proxies_in, tls_context
 from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.attempt import SendOnce
+from policies.cache_controls import PartitionBy, ReadCacheControls
 from policies.cooldown import CooldownConfig, Cooldowns
+from policies.exact_cache import ExactCache, ExactCacheConfig
 from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
 from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
+from proxy.caches import Caches, make_caches
 from proxy.call import Call
 from proxy.chain import Handler, Policy, chain
 from proxy.config import Config
@@ -57,6 +60,7 @@ class Keepers(msgspec.Struct, frozen=True):
     """Held as long as this instance owns the state folder."""
     services: tuple[Service, ...] = ()
     """In the order in which they start; they end in the reverse."""
+    caches: Caches | None = None
 
     @classmethod
     def open(cls, config: Config) -> "Keepers":
@@ -95,12 +99,15 @@ def _only_instance(folder: Path) -> IO[bytes]:
 
 def _keepers_of(config: Config, records: RecordFile | None) -> Keepers:
     recent = RecentRecords()
+    caches = make_caches(config)
     return Keepers(
         sinks=(recent,) if records is None else (records, recent),
         recent=recent,
         cooldowns=Cooldowns(_cooldown(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets
         records=records,
+        services=caches.services if caches is not None else (),
+        caches=caches,
     )
 
 
@@ -183,13 +190,29 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
+    if config.single_flight is not None or config.exact_cache is not None:
+        # before whatever heeds them; a member that is for us alone goes no further
+        after.append(("cache_controls", ReadCacheControls()))
     if config.single_flight is not None:
         # before anything that costs: followers neither look up, embed nor spend
-        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards)))
+        after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, _partition_by(config))))
+    if config.exact_cache is not None:
+        # a hit costs no embedding, no budget and no attempt
+        after.append(("exact_cache", _exact_cache(config.exact_cache, keepers)))
     if config.failing_over is not None:
         # innermost: what it tries again has passed everything else once
         after.append(("failover", _failover(config.failing_over, keepers, router)))
     return before, after
+
+
+def _partition_by(config: Config) -> PartitionBy:
+    return config.exact_cache.partition if config.exact_cache is not None else "tenant"
+
+
+def _exact_cache(config: ExactCacheConfig, keepers: Keepers) -> ExactCache:
+    if keepers.caches is None or keepers.caches.exact is None:
+        raise OSError("exact_cache was not configured at start: it begins with a restart")
+    return ExactCache(config, keepers.caches.exact, _no_guards, time.time)
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

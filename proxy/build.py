@@ -152,6 +152,7 @@ def make_routes(config: Config, plan: Plan, providers: Mapping[str, Provider]) -
             fallbacks=route.fallbacks,
             context_window_fallbacks=route.context_window_fallbacks,
             content_policy_fallbacks=route.content_policy_fallbacks,
+            cache_ttl=route.cache_ttl,
             failover=route.failover,
         )
         for name, route in plan.routes.items()

@@ -181,6 +181,27 @@ class Record(msgspec.Struct, omit_defaults=True):
     events: int = 0
 
 
+class CacheControls(msgspec.Struct, frozen=True):
+    """What a request says of the caches. Nothing here can widen what the configuration allows."""
+
+    look_up: bool = True
+    store: bool = True
+    only_if_cached: bool = False
+    max_age: float | None = None
+    """Seconds; an older entry is not served."""
+    ttl: float | None = None
+    """Seconds that the answer may be kept, instead of the route's."""
+    namespace: str = ""
+    """Narrows the partition."""
+    threshold: float | None = None
+    """Raises the semantic cache's."""
+    exact: bool = True
+    semantic: bool = True
+
+
+NO_CONTROLS = CacheControls()
+
+
 async def _no_body(_limit: int) -> bytes:
     return b""
 
@@ -207,6 +228,9 @@ class Call(msgspec.Struct, frozen=True):
     route: Route = Route(name="", deployments=())
     deployment: Deployment | None = None
     """Where this attempt goes; None means the route's first."""
+    cache: CacheControls = NO_CONTROLS
+    fingerprint: bytes = b""
+    """What calls with the same answer have in common; empty while nothing has looked."""
 
     def replace(self, **changes: object) -> "Call":
         """A copy with these fields changed."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size, duration, size
@@ -111,6 +112,7 @@ class RouteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    cache_ttl: Duration | None = None
     failover: FailoverConfig | None = None
     timeouts: Timeouts | None = None
 
@@ -143,6 +145,22 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_size: Size = size("64MB")
 
 
+class Qdrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the caches keep their entries: with `url` on a Qdrant server, else embedded under the state folder.
+
+    A server that does not answer a lookup within `timeout` is left alone for `cool_down`. Embedded, at most
+    `max_entries` are kept in each collection, and nothing is put with less than `min_free` left on the disk.
+    """
+
+    url: str = ""
+    api_key: Secret = msgspec.field(default_factory=Secret)
+    prefix: str = "lockgate_"
+    timeout: Duration = duration("100ms")
+    cool_down: Duration = duration("5s")
+    max_entries: int = 20000
+    min_free: Size = size("256MB")
+
+
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the gateway itself."""
 
@@ -159,9 +177,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     transport: Transport = msgspec.field(default_factory=Transport)
     cors: Cors | None = None
     single_flight: SingleFlightConfig | None = None
+    exact_cache: ExactCacheConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)
+    qdrant: Qdrant = msgspec.field(default_factory=Qdrant)
 
     @property
     def failing_over(self) -> FailoverConfig | None:

@@ -60,5 +60,7 @@ class Route(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    cache_ttl: float | None = None
+    """Seconds for which its answers are kept, instead of the caches' own; 0: not at all."""
     failover: Any = None
     """Its own failover settings, where it has some; the failover policy knows their form."""

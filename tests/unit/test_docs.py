@@ -1,6 +1,7 @@
 """What is written is true: every key has its page, every error its row, every block of configuration loads."""
 
 import re
+import tomllib
 import types
 import typing
 from collections.abc import Iterator
@@ -95,3 +96,11 @@ def test_the_two_commands_stand_in_the_readme() -> None:
     for command in ("serve", "test"):
         assert f"make {command}" in readme
         assert f"\n{command}:" in makefile
+
+
+def test_every_dependency_is_reviewed() -> None:
+    """docs/dependencies.md has a row for each, and none for what is gone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[\[<>=!~ ]", each)[0] for each in project["dependencies"]}
+    rows = set(re.findall(r"^\| ([a-z][a-z0-9-]+) \|", (DOCS / "dependencies.md").read_text(), re.MULTILINE))
+    assert rows - {"package"} == wanted

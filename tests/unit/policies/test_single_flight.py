@@ -5,7 +5,7 @@ import pytest
 from support.calls import make_call, text_of
 
 from policies.single_flight import SingleFlight, SingleFlightConfig
-from proxy.call import Call, Caller
+from proxy.call import CacheControls, Call, Caller
 from proxy.endpoints import EMBEDDINGS
 from proxy.errors import BudgetExceeded, UpstreamInterrupted, UpstreamUnavailable
 from proxy.reply import Reply
@@ -95,8 +95,10 @@ async def test_spelling_does_not_make_a_call_another() -> None:
         make_call(seed=2**62),
         make_call(caller=Caller(id="b", partition="b")),
         make_call(stream=True),
+        make_call().replace(cache=CacheControls(look_up=False)),
+        make_call().replace(cache=CacheControls(namespace="n")),
     ],
-    ids=["text", "temperature", "unknown member", "seed", "partition", "stream"],
+    ids=["text", "temperature", "unknown member", "seed", "partition", "stream", "no-cache", "namespace"],
 )
 async def test_different_calls_do_not_meet(other: Call) -> None:
     """Another text, member, partition or shape is another call."""
@@ -113,7 +115,7 @@ async def test_different_calls_do_not_meet(other: Call) -> None:
         make_call(n=2),
         make_call(temperature=1.5),
         make_call(store=True),
-        make_call(headers={"cache-control": "no-store"}),
+        make_call().replace(cache=CacheControls(store=False)),
         make_call(headers={"x-lockgate-timeout": "5"}),
     ],
     ids=["n", "hot", "stored", "no-store", "own deadline"],

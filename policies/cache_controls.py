@@ -1,0 +1,158 @@
+"""What a request says of the caches, read once and taken off the body."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from proxy.call import NO_CONTROLS, CacheControls, Call, Caller
+from proxy.chain import Handler
+from proxy.errors import BadRequest
+from proxy.reply import Reply
+from proxy.values import Duration
+from proxy.wire import kind_of
+
+PartitionBy = Literal["tenant", "key", "shared"]
+
+_PREFIX = "x-lockgate-cache-"
+_LONGEST = 256
+_MEMBER = "cache"
+Given = dict[str, Any]
+
+
+def partition_of(caller: Caller, by: PartitionBy) -> str:
+    """Who may share entries with this caller: its tenant, itself alone, or everyone. No two of them look alike."""
+    if by == "shared":
+        return ""
+    return caller.partition if by == "tenant" else f"{len(caller.partition)}:{caller.partition}{caller.id}"
+
+
+class ReadCacheControls:
+    """Puts `call.cache` in place: from `Cache-Control`, from the `x-lockgate-cache-*` headers, and from the member
+    `cache` that clients of LiteLLM send, which goes no further. A header counts before the member.
+
+    Raises BadRequest for a value that cannot be read; unknown directives and members are passed over.
+    """
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """Pass on a call that has its controls, and no member `cache`."""
+        headers, members = call.headers, call.head.members
+        if _MEMBER in members:
+            rest = {name: raw for name, raw in members.items() if name != _MEMBER}
+            call.record.changed.append(_MEMBER)
+            call = call.replace(head=msgspec.structs.replace(call.head, members=rest))
+        elif "cache-control" not in headers and not any(name.startswith(_PREFIX) for name in headers):
+            return await next(call)
+        given = {**_member(members.get(_MEMBER)), **_directives(headers.get("cache-control", "")), **_ours(call)}
+        return await next(call.replace(cache=_controls(given)))
+
+
+def _controls(given: Given) -> CacheControls:
+    mode = given.get("mode", "")
+    off = mode == "off"
+    return msgspec.structs.replace(
+        NO_CONTROLS,
+        look_up=not given.get("no-cache") and not off,
+        store=not given.get("no-store") and not off,
+        only_if_cached=bool(given.get("only-if-cached")),
+        max_age=given.get("max-age"),
+        ttl=given.get("ttl"),
+        namespace=given.get("namespace", ""),
+        threshold=given.get("threshold"),
+        exact=mode in ("", "exact"),
+        semantic=mode in ("", "semantic"),
+    )
+
+
+def _directives(header: str) -> Given:
+    """RFC 9111 §5.2.1; a `max-age` that cannot be read means that nothing is fresh enough."""
+    given: Given = {}
+    for part in header.lower().split(","):
+        name, _, value = part.strip().partition("=")
+        if name in ("no-cache", "no-store", "only-if-cached"):
+            given[name] = True
+        elif name == "max-age":
+            digits = value.strip('"')
+            given[name] = float(digits) if digits.isdecimal() else 0.0
+    return given
+
+
+def _ours(call: Call) -> Given:
+    headers = call.headers
+    given: Given = {}
+    readers: dict[str, Callable[[str, str], object]] = {
+        "ttl": _seconds,
+        "namespace": _namespace,
+        "threshold": _threshold,
+        "mode": _mode,
+    }
+    for name, read in readers.items():
+        header = _PREFIX + name
+        if header in headers:
+            given[name] = read(headers[header].strip(), header)
+    return given
+
+
+def _member(raw: msgspec.Raw | None) -> Given:
+    """LiteLLM's `cache: {no-cache, no-store, ttl, s-maxage, namespace}`."""
+    if raw is None or bytes(raw) == b"null":
+        return {}
+    member = msgspec.json.decode(raw)
+    if not isinstance(member, dict):
+        raise BadRequest(
+            f"Invalid type for 'cache': expected an object, but got {kind_of(raw)} instead.",
+            param=_MEMBER,
+            code="invalid_type",
+        )
+    given: Given = {name: member[name] is True for name in ("no-cache", "no-store") if name in member}
+    for name, ours in (("ttl", "ttl"), ("s-maxage", "max-age")):
+        if member.get(name) is not None:
+            given[ours] = _number(member[name], f"{_MEMBER}.{name}")
+    if member.get("namespace") is not None:
+        given["namespace"] = _text(member["namespace"], f"{_MEMBER}.namespace")
+    return given
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise _bad(where, "a number of seconds")
+    return float(value)
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise _bad(where, "a string")
+    return _namespace(value, where)
+
+
+def _seconds(value: str, where: str) -> float:
+    try:
+        return float(Duration.parse(value)) if value[-1:].isalpha() else _number(float(value), where)
+    except ValueError:
+        raise _bad(where, "a number of seconds, or a duration such as 10m") from None
+
+
+def _namespace(value: str, where: str) -> str:
+    if not value.isprintable() or len(value) > _LONGEST:
+        raise _bad(where, f"at most {_LONGEST} printable characters")
+    return value
+
+
+def _threshold(value: str, where: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise _bad(where, "a number from 0 to 1")
+    return number
+
+
+def _mode(value: str, where: str) -> str:
+    if value not in ("exact", "semantic", "off"):
+        raise _bad(where, "exact, semantic or off")
+    return value
+
+
+def _bad(where: str, expected: str) -> BadRequest:
+    return BadRequest(f"Invalid value for '{where}': expected {expected}.", param=where, code="invalid_value")

@@ -1,0 +1,93 @@
+"""What a cache has in its hands for as long as the instance lives, and outside of any one configuration."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from policies.cache_memory import Memory
+from policies.cache_store import Store
+from policies.cache_writer import CacheWriter
+from proxy.call import Call
+from proxy.entries import Selection
+
+_SERVED = 10_000
+
+
+class Counts(msgspec.Struct):
+    """What became of the calls that came to a cache, since the instance started."""
+
+    hits_memory: int = 0
+    hits_store: int = 0
+    misses: int = 0
+    bypassed: int = 0
+    """Not eligible, or asked not to look."""
+    unavailable: int = 0
+    """The store did not answer."""
+    stored: int = 0
+    not_kept: int = 0
+    """Answers that must not be stored."""
+    reported: int = 0
+    """Hits that a caller called wrong."""
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """One answer that was served from a cache."""
+
+    tier: str
+    partition: str
+    entry: str
+    about: Any = None
+    """Whatever else the tier wants to know when a caller calls it wrong."""
+
+
+class Served:
+    """The last hits by call id, so that a caller can say which was wrong."""
+
+    def __init__(self, keep: int = _SERVED) -> None:
+        self._keep = keep
+        self._hits: OrderedDict[str, Hit] = OrderedDict()
+
+    def note(self, call: Call, hit: Hit) -> None:
+        """Remember one, and forget the oldest."""
+        self._hits[call.id] = hit
+        if len(self._hits) > self._keep:
+            self._hits.popitem(last=False)
+
+    def find(self, call_id: str) -> Hit | None:
+        """The hit that answered this call, if it is still remembered."""
+        return self._hits.get(call_id)
+
+
+class ExactKept(msgspec.Struct, frozen=True):
+    """The exact cache's."""
+
+    store: Store
+    memory: Memory
+    writer: CacheWriter
+    served: Served
+    counts: Counts
+
+    async def stats(self) -> dict[str, Any]:
+        """For the operator. Raises StoreUnavailable."""
+        return {
+            **msgspec.structs.asdict(self.counts),
+            "writes": {"done": self.writer.done, "failed": self.writer.failed, "dropped": self.writer.dropped},
+            "memory": {"entries": len(self.memory), "bytes": self.memory.bytes},
+            "entries": await self.store.count(),
+        }
+
+    async def clear(self, selection: Selection) -> int:
+        """Remove what is meant, from memory and store; how many the store had. Raises StoreUnavailable."""
+        await self.writer.emptied()
+        self.memory.remove(selection)
+        return await self.store.delete(selection)
+
+    async def wrong(self, hit: Hit) -> None:
+        """A caller says that this hit was wrong: its entry goes. Raises StoreUnavailable."""
+        self.counts.reported += 1
+        await self.clear(Selection(ids=(hit.entry,)))
+
+
+Wrong = Callable[[Hit], Awaitable[None]]

@@ -1,0 +1,226 @@
+"""The exact cache: the same call again is answered from what was stored, without asking anyone."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from policies.cache_answers import Stored, keep
+from policies.cache_controls import PartitionBy, partition_of
+from policies.cache_entries import Collected, each, entry_for, facts_of, is_vouched_for
+from policies.cache_kept import ExactKept, Hit
+from policies.cache_memory import Ready
+from policies.embedding_cache import EmbeddingCache
+from policies.fingerprint import canonical, fingerprint, why_not_shareable
+from proxy.call import Call, Outcome
+from proxy.chain import Handler
+from proxy.endpoints import EMBEDDINGS
+from proxy.entries import StoreUnavailable
+from proxy.errors import NotCached
+from proxy.reply import Reply
+from proxy.values import Duration, Size, duration, size
+
+GuardsDigest = Callable[[Call], bytes]
+
+_TIER = "exact"
+_OK = 200
+
+
+class ExactCacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which answers are kept, for how long and for whom.
+
+    `max_ttl` bounds what a request may ask for. `memory` bounds the answers held ready in front of the store.
+    """
+
+    ttl: Duration = duration("1h")
+    max_ttl: Duration = duration("7d")
+    partition: PartitionBy = "tenant"
+    temperature_ceiling: float = 1.0
+    tool_calls: bool = False
+    max_answer: Size = size("1MB")
+    memory: Size = size("64MB")
+
+
+class ExactCache:
+    """Answers a call from an entry of its partition whose every member is the same, and stores complete answers.
+
+    A store that is unavailable only costs the hits: the call goes on, with `bypass`. Nothing is stored before a reply
+    is over, and nothing on the path. `guards` is a digest of the guards that a call and its answer pass, so that no
+    entry outlives them. With `semantic_follows` it leaves `only-if-cached` to the cache behind it. `now` is Unix time.
+
+    Raises NotCached.
+    """
+
+    def __init__(
+        self,
+        config: ExactCacheConfig,
+        kept: ExactKept,
+        guards: GuardsDigest,
+        now: Callable[[], float],
+        *,
+        semantic_follows: bool = False,
+    ) -> None:
+        self._config = config
+        self._kept = kept
+        self._guards = guards
+        self._now = now
+        self._semantic_follows = semantic_follows
+        self._embeddings = EmbeddingCache(kept, now)
+        kept.memory.resize(config.memory)
+
+    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+        """A stored answer, or next's, which is stored when it is over."""
+        record, controls = call.record, call.cache
+        if not controls.exact or self.why_not(call) is not None:
+            record.cache = "bypass"
+            self._kept.counts.bypassed += 1
+            return await self._go_on(call, next)
+        if call.endpoint is EMBEDDINGS:
+            ask = partial(self._go_on, next_handler=next)
+            return await self._embeddings(
+                call, ask, partition=self._partition(call), guards=self._guards(call), ttl=self._ttl(call)
+            )
+        key = call.fingerprint or self._key(call)
+        if controls.look_up:
+            reply = await self._look_up(call, key)
+            if reply is not None:
+                return reply
+        else:
+            record.cache = "bypass"
+            self._kept.counts.bypassed += 1
+        reply = await self._go_on(call, next)
+        if controls.store and reply.status == _OK and not record.fallbacks:
+            self._keep_when_over(call, key, reply)
+        return reply
+
+    def why_not(self, call: Call) -> str | None:
+        """Why this call is neither looked up nor stored; None when it is."""
+        if call.route.cache_ttl == 0:
+            return "its route's cache_ttl is 0"
+        return why_not_shareable(call, self._config.temperature_ceiling)
+
+    def explain(self, call: Call) -> dict[str, Any]:
+        """What makes this call another, and where its answer would stand."""
+        why = self.why_not(call)
+        key = self._key(call)
+        return {
+            "eligible": why is None,
+            "why_not": why,
+            "partition": self._partition(call),
+            "namespace": call.cache.namespace,
+            "route": call.route.name,
+            "deployments": [f"{each.provider_name} {each.model}" for each in call.route.deployments],
+            "guards": self._guards(call).hex(),
+            "canonical": canonical(call).decode(),
+            "fingerprint": key.hex(),
+            "id": key[:16].hex(),
+            "ttl": self._ttl(call),
+            "in_memory": self._kept.memory.get(key[:16].hex()) is not None,
+        }
+
+    async def _go_on(self, call: Call, next_handler: Handler) -> Reply:
+        if call.cache.only_if_cached and not (self._semantic_follows and call.cache.semantic):
+            raise NotCached("No stored answer may be served for this request.")
+        return await next_handler(call)
+
+    def _partition(self, call: Call) -> str:
+        return partition_of(call.caller, self._config.partition)
+
+    def _key(self, call: Call) -> bytes:
+        return fingerprint(call, partition=self._partition(call), guards=self._guards(call))
+
+    def _ttl(self, call: Call) -> float:
+        """Seconds: what the request asks for, else the route's, else ours."""
+        if call.cache.ttl is not None:
+            return min(call.cache.ttl, self._config.max_ttl)
+        return self._config.ttl if call.route.cache_ttl is None else call.route.cache_ttl
+
+    async def _look_up(self, call: Call, key: bytes) -> Reply | None:
+        counts, record = self._kept.counts, call.record
+        entry_id = key[:16].hex()
+        held = self._kept.memory.get(entry_id)
+        ready = held if isinstance(held, Ready) else None
+        if ready is None:
+            try:
+                ready = await self._fetch(call, entry_id, key)
+            except StoreUnavailable:
+                record.cache = "bypass"
+                counts.unavailable += 1
+                return None
+        reply = None if ready is None else self._served(call, ready)
+        if reply is None:
+            record.cache = "miss"
+            counts.misses += 1
+        elif held is ready:
+            counts.hits_memory += 1
+        else:
+            counts.hits_store += 1
+        return reply
+
+    async def _fetch(self, call: Call, entry_id: str, key: bytes) -> Ready | None:
+        """From the store into memory. Raises StoreUnavailable."""
+        entry = (await self._kept.store.get((entry_id,))).get(entry_id)
+        if entry is None or entry.fingerprint != key.hex():
+            return None
+        stored = Stored(entry.meta.get("shape", "whole"), entry.body, entry.meta.get("usage"))
+        ready = Ready(call.endpoint, stored, facts_of(entry))
+        self._kept.memory.put(ready)
+        return ready
+
+    def _served(self, call: Call, ready: Ready) -> Reply | None:
+        """The entry as this call's reply; None when it is too old, or has not the shape that is asked for."""
+        age = max(0.0, self._now() - ready.facts.created)
+        if call.cache.max_age is not None and age > call.cache.max_age:
+            return None
+        headers = {"age": str(int(age))}
+        if call.head.stream:
+            items = ready.stream(usage=call.head.include_usage)
+            if items is None:
+                return None
+            self._kept.memory.grown(ready)
+            reply = Reply(each(items), streaming=True, headers=headers)
+        else:
+            body = ready.whole()
+            if body is None:
+                return None
+            reply = Reply.whole(body, headers=headers)
+        record = call.record
+        record.cache, record.usage, record.cost, record.saved = "hit-exact", ready.usage, 0, ready.facts.cost
+        self._kept.served.note(call, Hit(_TIER, ready.facts.partition, ready.facts.id))
+        return reply
+
+    def _keep_when_over(self, call: Call, key: bytes, reply: Reply) -> None:
+        collected = Collected(self._config.max_answer)
+        reply.through(collected.over)
+        store = partial(self._store, call, key, collected, streamed=reply.streaming)
+
+        async def close(outcome: Outcome) -> None:
+            if outcome == "complete" and not collected.too_large:
+                self._kept.writer.add(store, collected.size)
+
+        reply.on_close(close)
+
+    async def _store(self, call: Call, key: bytes, collected: Collected, *, streamed: bool) -> None:
+        """Raises StoreUnavailable."""
+        record, counts = call.record, self._kept.counts
+        stored = None
+        if is_vouched_for(record):
+            stored = await keep(
+                call.endpoint, collected.items, streamed=streamed, tools=self._config.tool_calls, usage=record.usage
+            )
+        if stored is None:
+            counts.not_kept += 1
+            return
+        entry = entry_for(
+            key,
+            stored.body,
+            call=call,
+            partition=self._partition(call),
+            now=self._now(),
+            ttl=self._ttl(call),
+            meta={"shape": stored.shape, "usage": stored.usage, "cost": record.cost},
+        )
+        self._kept.memory.put(Ready(call.endpoint, stored, facts_of(entry)))
+        counts.stored += 1
+        await self._kept.store.put([entry])

@@ -1,0 +1,78 @@
+"""What the caches are made of, once an instance: the store, the memory in front of it, and the queue behind."""
+
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, cast
+
+import msgspec
+
+from adapters.network import tls_context
+from adapters.transport_aiohttp import AiohttpTransport
+from policies.cache_kept import Counts, ExactKept, Served
+from policies.cache_memory import Memory
+from policies.cache_store import Store
+from policies.cache_writer import CacheWriter
+from proxy.config import Config, Qdrant
+from proxy.runtime import Service
+from proxy.version import VERSION
+
+_PENDING = 64 * 1024 * 1024
+"""Bytes of answers that may wait to be stored."""
+_FRESH = 10.0
+"""Seconds for which memory is trusted before a store that other instances share."""
+
+
+class Stores(Service, Protocol):
+    """Qdrant, embedded or a server: collections by name."""
+
+    def collection(self, name: str, dims: int) -> Store:
+        """The collection of this name; to be asked for before the start."""
+        ...
+
+
+class Caches(msgspec.Struct, frozen=True):
+    """The state of the caches."""
+
+    stores: Stores
+    served: Served
+    exact: ExactKept | None = None
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """In the order in which they start: what writes, after what it writes to."""
+        return (self.stores,) if self.exact is None else (self.stores, self.exact.writer)
+
+
+def make_caches(config: Config) -> Caches | None:
+    """The caches that are configured; None without any. Touches no state: the services are started later."""
+    if config.exact_cache is None:
+        return None
+    stores, served = make_stores(config), Served()
+    exact = ExactKept(
+        store=stores.collection("exact", 0),
+        memory=Memory(config.exact_cache.memory, time.time, _FRESH if config.qdrant.url else None),
+        writer=CacheWriter("exact_cache", _PENDING),
+        served=served,
+        counts=Counts(),
+    )
+    return Caches(stores, served, exact)
+
+
+def make_stores(config: Config) -> Stores:
+    """Qdrant as it is configured. Each adapter is looked up by name: its library is not loaded where it is not used."""
+    if config.qdrant.url:
+        transport = AiohttpTransport(tls_context(config.transport.ca_file), agent=f"lockgate/{VERSION}")
+        server = importlib.import_module("adapters.qdrant_server").QdrantServer
+        return cast("Stores", server(config.qdrant, transport, time.time))
+    make = cast(
+        "Callable[[Path, Qdrant, Callable[[], float]], Stores]",
+        importlib.import_module("adapters.qdrant").EmbeddedQdrant,
+    )
+    return make(store_folder(config), config.qdrant, time.time)
+
+
+def store_folder(config: Config) -> Path:
+    """Where the embedded store is."""
+    return Path(config.server.state_dir) / "qdrant"
