@@ -45,7 +45,8 @@ class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     determiners: dict[Language, str]
     opposites: dict[Language, str]
     cased: str
-    polite: dict[Language, str]
+    openings: dict[Language, str]
+    closings: dict[Language, str]
     frame_sets: dict[Language, dict[str, str]]
     frames: dict[str, dict[Language, list[str]]]
     tails: dict[str, dict[Language, str]]
@@ -70,7 +71,9 @@ class Vocabulary(msgspec.Struct, frozen=True):
     should: frozenset[str]
     prepositions: frozenset[str]
     soft: frozenset[str]
-    polite: tuple[tuple[str, ...], ...]
+    openings: dict[str, tuple[tuple[str, ...], ...]]
+    """Phrases of politeness by their first word, longest first; `closings` by their last."""
+    closings: dict[str, tuple[tuple[str, ...], ...]]
     ask: re.Pattern[str]
     frame: re.Pattern[str]
     tail: re.Pattern[str]
@@ -123,7 +126,8 @@ def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
         should=_words(file.should[name]),
         prepositions=_words(file.prepositions[name]),
         soft=_words(file.soft[name]),
-        polite=tuple(sorted((tuple(each.split("_")) for each in file.polite[name].split()), key=len, reverse=True)),
+        openings=_phrases_at(0, file.openings[name]),
+        closings=_phrases_at(-1, file.closings[name]),
         ask=re.compile(f"(?:{'|'.join(file.frames['ask'][name])}) "),
         frame=_frames(file, name),
         tail=re.compile(f" (?:{file.tails['how'][name]})$"),
@@ -145,6 +149,13 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
+
+
+def _phrases_at(place: int, text: str) -> dict[str, tuple[tuple[str, ...], ...]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for phrase in sorted((tuple(each.split("_")) for each in text.split()), key=len, reverse=True):
+        found.setdefault(phrase[place], []).append(phrase)
+    return {word: tuple(phrases) for word, phrases in found.items()}
 
 
 def _frames(file: TableFile, name: Language) -> re.Pattern[str]:

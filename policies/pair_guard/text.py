@@ -154,8 +154,7 @@ class _Reading:
         self._tokens = tokens
         self._language = language
         self._asks = "?" in text
-        letters = [char for char in text if char.isalpha()]
-        self._shouted = sum(char.isupper() for char in letters) > len(letters) / 2
+        self._shouted = text.isupper()
         self._proper = text[:1].isupper()
         self._quoted = frozenset(word for quote in quotes for word in quote.split())
 
@@ -186,20 +185,21 @@ class _Reading:
         )
 
     def _drop_politeness(self) -> None:
-        tokens = self._tokens
+        tokens, known = self._tokens, self._known
         changed = True
-        while changed and tokens:
+        while changed and len(tokens) > 1:
             changed = False
-            for phrase in self._known.polite:
-                size = len(phrase)
-                if len(tokens) <= size:
-                    continue
-                if phrase[-1] != "why" and tuple(token.text for token in tokens[:size]) == phrase:
-                    del tokens[:size]
+            for phrase in known.openings.get(tokens[0].text, ()):
+                if len(tokens) > len(phrase) and all(token.text == word for token, word in zip(tokens, phrase, strict=False)):
+                    del tokens[: len(phrase)]
                     changed = True
-                elif tuple(token.text for token in tokens[-size:]) == phrase and phrase[0] not in ("so", "well", "there", "all", "and", "but", "et"):
-                    del tokens[-size:]
+                    break
+            for phrase in known.closings.get(tokens[-1].text, ()):
+                start = len(tokens) - len(phrase)
+                if start > 0 and all(tokens[start + k].text == word for k, word in enumerate(phrase)):
+                    del tokens[start:]
                     changed = True
+                    break
 
     def _fronted(self, words: list[str]) -> int:
         """The index of the token after the comma that ends a prepositional phrase at the beginning; 0 for none."""
