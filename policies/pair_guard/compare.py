@@ -11,6 +11,7 @@ from policies.pair_guard.text import Reader, Text, Word
 
 Closeness = Literal["same", "near", "across", "different"]
 _TYPO = 5
+_WITH = frozenset({"with", "avec"})
 _COGNATE = 5
 _SOFTS = 2
 _COMPOUNDS = (3, 2)
@@ -74,6 +75,8 @@ class PairGuard:
             if judged.closeness == "near" and not _in_order(a, b, first, second, left, right):
                 return _different("order")
             return judged
+        if any(_contrast(one, other) for one, other in zip(a.words, b.words, strict=False)):
+            return _different("prepositions")
         return SAME if _in_order(a, b, first, second) else _different("order")
 
     def _forgive(self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]) -> None:
@@ -158,6 +161,11 @@ class PairGuard:
         return Judgement("across")
 
 
+def _contrast(one: Word, other: Word) -> bool:
+    """To pay with a card is not to pay for it."""
+    return one.follows != other.follows and bool(one.follows and other.follows) and bool(_WITH & {one.follows, other.follows})
+
+
 def _different(reason: str) -> Judgement:
     return Judgement("different", reason)
 
@@ -168,7 +176,7 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
         return _different("negation")
     if a.mode != b.mode and a.kind == b.kind and a.kind in ("yn", "why", "do"):
         return _different("mode")
-    if "past" in (a.tense, b.tense) and a.tense != b.tense:
+    if "past" in (a.tense, b.tense) and a.tense != b.tense and "?" not in (a.tense, b.tense):
         return _different("tense")
     if {a.persons, b.persons} == {"1", "2"} and not (a.subject and b.subject and a.kind != "what"):
         return _different("person")

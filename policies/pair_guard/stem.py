@@ -88,6 +88,8 @@ class Stemmer:
                     return cut + infinitive
                 if pattern is _FRENCH[-1][0] and word.endswith(("ée", "é")):
                     return cut + "é"
+        if word.endswith(("ier", "ie")) and len(word) > 6:  # noqa: PLR2004 - signifier, signifie
+            return word.removesuffix("r").removesuffix("e")
         if word.endswith("e") and len(word) > 4 and word[:-1] in self._words:  # noqa: PLR2004
             return word[:-1]
         return word

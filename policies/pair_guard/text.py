@@ -17,6 +17,7 @@ _ASKING: Final = {
     "fr": {"comment": "how", "quand": "when", "pourquoi": "why", "quel": "what", "quelle": "what", "quels": "what", "quelles": "what",
            "combien": "howmuch"},
 }  # fmt: skip
+_ARTICLES: Final = [["a"], ["an"], ["the"], ["un"], ["une"], ["le"], ["la"], ["les"], ["des"], ["du"]]
 _CONJUNCTIONS: Final = frozenset({"and", "or", "et", "ou", "vs", "versus"})
 _PARTICLES: Final = {"on": "activate", "off": "deactivate"}
 _SEPARABLE: Final = frozenset({"turn", "turning", "turned", "switch", "switching", "switched"})
@@ -50,8 +51,8 @@ class Word(msgspec.Struct, frozen=True):
     linked: bool = False
     joined: bool = False
     capital: bool = False
-    follows: bool = False
-    """Any preposition stands before it."""
+    follows: str = ""
+    """The preposition that stands before it."""
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -176,13 +177,22 @@ class _Reading:
             words=tuple(words),
             negations=negations,
             mode="can" if said & known.can else "should" if said & known.should else "",
-            tense="past" if said & known.past else "future" if said & known.future else "",
+            tense=self._tense(said),
             persons=("1" if said & known.first else "") + ("2" if said & known.second else ""),
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
             fronted=before_comma,
             states=kind == "do" and bool(all_words) and all_words[0] in known.determiners,
         )
+
+    def _tense(self, said: set[str]) -> str:
+        """Of the auxiliary; `?` where a verb stands alone, as in `who won`."""
+        known = self._known
+        if said & known.past:
+            return "past"
+        if said & known.future:
+            return "future"
+        return "" if self._language != "en" or said & _AUXILIARY else "?"
 
     def _drop_politeness(self) -> None:
         tokens, known = self._tokens, self._known
@@ -240,7 +250,7 @@ class _Reading:
         known, tokens = self._known, self._tokens
         found: list[Word] = []
         negations = ne = before_comma = 0
-        linked = joined = follows = False
+        linked, joined, follows = False, False, ""
         index = 0
         gone = len(tokens)
         mentioned = self._mentioned()
@@ -266,7 +276,7 @@ class _Reading:
             elif word in _SEPARABLE and (particle := self._particle(index)) is not None:
                 meaning = self._meanings.of(particle)
             elif word in known.prepositions and word in known.light and word not in self._quoted:
-                linked, follows = word in known.compound, True
+                linked, follows = word in known.compound, word
                 continue
             elif word in _CONJUNCTIONS and word in known.light:
                 joined = True
@@ -276,7 +286,7 @@ class _Reading:
             else:
                 meaning = self._meaning(token)
             found.append(Word(meaning, word, linked, joined, token.written[:1].isupper() and index > 1, follows))
-            linked = joined = follows = False
+            linked, joined, follows = False, False, ""
             if index <= fronted_at - (gone - len(tokens)):
                 before_comma = len(found)
         return _numbers(found, known), max(negations, ne and 1), before_comma
@@ -288,7 +298,8 @@ class _Reading:
             if between in words:
                 first = words.index(between) + 1
                 if conjunction in words[first : first + 3]:
-                    return frozenset((first, words.index(conjunction, first) + 1))
+                    second = words.index(conjunction, first) + 1
+                    return frozenset(place for place in (first, second) if words[place : place + 1] not in _ARTICLES)
         return frozenset()
 
     def _phrase(self, index: int) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _TOKEN: Final = re.compile(
+    r"(?<=\w)-(?:t-)?(?:ils?|elles?|on|ce)\b|"  # a pronoun that only makes a French question
     r"\d+(?:[., \u00a0](?=\d{3}(?!\d))\d{3})+(?:[.,]\d+)?|\d+(?:[.,:]\d+)*|[cC](?:\+\+|#)(?!\w)|"
     r"[^\W\d_]+(?:'[^\W\d_]+)*'?|[,;?!]|[%$£€°+*/=<>×÷^~|\\-]"
 )
@@ -54,6 +55,8 @@ def cut(text: str) -> list[Token]:
     for match in _TOKEN.finditer(text):
         written = match[0]
         first = written[0]
+        if first == "-" and len(written) > 1:
+            continue
         if first in ",;?!":
             comma = comma or written in ",;"
             continue

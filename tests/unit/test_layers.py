@@ -23,6 +23,7 @@ KERNEL = {
     "errors",
     "endpoints",
     "entries",
+    "vectors",
     "deployments",
     "usage",
     "limits",
