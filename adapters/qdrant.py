@@ -222,6 +222,7 @@ class EmbeddedQdrant:
     """The engine and its collections as a service of the instance."""
 
     name = "qdrant"
+    kind = "embedded"
 
     def __init__(self, folder: Path, config: Qdrant, now: Clock, free: Callable[[Path], int] | None = None) -> None:
         self._folder = folder

@@ -52,6 +52,7 @@ class QdrantServer:
     """
 
     name = "qdrant"
+    kind = "server"
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """What a cache has in its hands for as long as the instance lives, and outside of any one configuration."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -9,8 +8,8 @@ import msgspec
 from policies.cache_memory import Memory
 from policies.cache_store import Store
 from policies.cache_writer import CacheWriter
-from proxy.call import Call
-from proxy.entries import Selection
+from proxy.call import Call, Caller
+from proxy.entries import Selection, StoreUnavailable
 
 _SERVED = 10_000
 
@@ -33,13 +32,18 @@ class Counts(msgspec.Struct):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """One answer that was served from a cache."""
+    """One answer that was served from a cache. `partition` is that of the caller."""
 
     tier: str
     partition: str
+    caller: str
     entry: str
     about: Any = None
     """Whatever else the tier wants to know when a caller calls it wrong."""
+
+    def belongs_to(self, caller: Caller) -> bool:
+        """Whether it was served to this caller or to another of its partition."""
+        return self.caller == caller.id or (self.partition == caller.partition and bool(self.partition))
 
 
 class Served:
@@ -70,12 +74,16 @@ class ExactKept(msgspec.Struct, frozen=True):
     counts: Counts
 
     async def stats(self) -> dict[str, Any]:
-        """For the operator. Raises StoreUnavailable."""
+        """For the operator; `entries` is None while the store is unavailable."""
+        try:
+            entries: int | None = await self.store.count()
+        except StoreUnavailable:
+            entries = None
         return {
             **msgspec.structs.asdict(self.counts),
             "writes": {"done": self.writer.done, "failed": self.writer.failed, "dropped": self.writer.dropped},
             "memory": {"entries": len(self.memory), "bytes": self.memory.bytes},
-            "entries": await self.store.count(),
+            "entries": entries,
         }
 
     async def clear(self, selection: Selection) -> int:
@@ -88,6 +96,3 @@ class ExactKept(msgspec.Struct, frozen=True):
         """A caller says that this hit was wrong: its entry goes. Raises StoreUnavailable."""
         self.counts.reported += 1
         await self.clear(Selection(ids=(hit.entry,)))
-
-
-Wrong = Callable[[Hit], Awaitable[None]]

@@ -148,12 +148,12 @@ class EmbeddingCache:
     def _served(self, batch: _Batch) -> Reply:
         found = [batch.found[key[:16].hex()] for key in batch.keys]
         tokens = sum(each.tokens for each in found)
-        record = batch.call.record
+        record, caller = batch.call.record, batch.call.caller
         record.cache, record.cost = "hit-exact", 0
         record.usage = Usage(prompt=tokens)
         costs = [each.facts.cost for each in found if each.facts.cost is not None]
         record.saved = sum(costs) if len(costs) == len(found) else None
-        self._kept.served.note(batch.call, Hit("exact", batch.partition, found[0].facts.id))
+        self._kept.served.note(batch.call, Hit("exact", caller.partition, caller.id, found[0].facts.id))
         age = self._now() - min(each.facts.created for each in found)
         body = _body([each.item for each in found], found[0].top, tokens)
         return Reply.whole(body, headers={"age": str(int(max(0.0, age)))})

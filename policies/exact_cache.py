@@ -187,7 +187,7 @@ class ExactCache:
             reply = Reply.whole(body, headers=headers)
         record = call.record
         record.cache, record.usage, record.cost, record.saved = "hit-exact", ready.usage, 0, ready.facts.cost
-        self._kept.served.note(call, Hit(_TIER, ready.facts.partition, ready.facts.id))
+        self._kept.served.note(call, Hit(_TIER, call.caller.partition, call.caller.id, ready.facts.id))
         return reply
 
     def _keep_when_over(self, call: Call, key: bytes, reply: Reply) -> None:

@@ -1,6 +1,7 @@
 """The operator's routes: for the admin key only, compared in constant time. Without such a key they are closed."""
 
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import get
@@ -10,7 +11,7 @@ from litestar.types import ControllerRouterHandler, Guard
 
 from policies.cooldown import Cooldowns
 from policies.record import RecentRecords
-from proxy.call import Record
+from proxy.call import ANYONE, Caller, Record
 from proxy.deployments import Route
 from proxy.edge import Edge
 from proxy.errors import Forbidden, Unauthenticated, UnknownCall
@@ -33,6 +34,17 @@ def admins_only(admin_key: Secret) -> Guard:
             raise Unauthenticated("Incorrect API key provided.", code="invalid_api_key")
 
     return guard
+
+
+def admin_or_anyone(admin_key: Secret) -> Callable[[ASGIConnection[Any, Any, Any, Any]], Awaitable[Caller]]:
+    """Who asks, as long as there are no keys of callers: an admin by the admin key, else anyone."""
+
+    async def identify(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        presented = (presented_key(connection.headers) or "").encode("utf-8", "surrogateescape")
+        is_admin = bool(admin_key) and hmac.compare_digest(presented, admin_key.reveal().encode())
+        return Caller(id="admin", kind="admin", is_admin=True) if is_admin else ANYONE
+
+    return identify
 
 
 def presented_key(headers: Any) -> str | None:

@@ -123,6 +123,11 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
     router = _router(config, planned, ProviderMaker(transport, fake, time.time))
     keepers.cooldowns.configure(_cooldown(config))
     before, after = policies(config, keepers, router)
+    if keepers.caches is not None:
+        keepers.caches.explainers.clear()
+        for _, policy in after:
+            if isinstance(policy, ExactCache):
+                keepers.caches.explainers["exact"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))

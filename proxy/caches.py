@@ -4,17 +4,19 @@ import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from adapters.network import tls_context
 from adapters.transport_aiohttp import AiohttpTransport
-from policies.cache_kept import Counts, ExactKept, Served
+from policies.cache_kept import Counts, ExactKept, Hit, Served
 from policies.cache_memory import Memory
 from policies.cache_store import Store
 from policies.cache_writer import CacheWriter
+from proxy.call import Call
 from proxy.config import Config, Qdrant
+from proxy.entries import Selection
 from proxy.runtime import Service
 from proxy.version import VERSION
 
@@ -27,17 +29,45 @@ _FRESH = 10.0
 class Stores(Service, Protocol):
     """Qdrant, embedded or a server: collections by name."""
 
+    kind: str
+
     def collection(self, name: str, dims: int) -> Store:
         """The collection of this name; to be asked for before the start."""
         ...
 
 
+class Tier(Protocol):
+    """What the operator asks of one cache."""
+
+    async def stats(self) -> dict[str, Any]:
+        """Its counts."""
+        ...
+
+    async def clear(self, selection: Selection) -> int:
+        """Remove what is meant; how many there were. Raises StoreUnavailable."""
+        ...
+
+    async def wrong(self, hit: Hit) -> None:
+        """A caller says that this hit was wrong. Raises StoreUnavailable."""
+        ...
+
+
 class Caches(msgspec.Struct, frozen=True):
-    """The state of the caches."""
+    """The state of the caches. `explainers` are those of the configuration in force, by tier."""
 
     stores: Stores
     served: Served
     exact: ExactKept | None = None
+    explainers: dict[str, Callable[[Call], dict[str, Any]]] = {}
+
+    @property
+    def tiers(self) -> dict[str, Tier]:
+        """The caches by name."""
+        return {} if self.exact is None else {"exact": self.exact}
+
+    def about(self) -> dict[str, str]:
+        """What the store is and how."""
+        return {"kind": self.stores.kind, "state": self.stores.state()}
 
     @property
     def services(self) -> tuple[Service, ...]:

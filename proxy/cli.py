@@ -1,4 +1,4 @@
-"""The command line: `lockgate serve | check | explain | schema | guard | import | fake`."""
+"""The command line: `lockgate serve | check | explain | cache | schema | guard | import | fake`."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from proxy.cache_commands import add_cache_parser, cache_command, migrate
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
@@ -58,7 +59,11 @@ def _run(options: argparse.Namespace) -> int:
         return check(load(), path)
     if options.command == "explain":
         return explain(load(), options.model)
+    if options.command == "cache" and options.action != "migrate":
+        return cache_command(options, load())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if options.command == "cache":
+            return runner.run(migrate(load(), options.collection))
         return runner.run(serve(load, path))
 
 
@@ -77,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", parents=[with_config], help="check the configuration and print the resolved chain")
     one = commands.add_parser("explain", parents=[with_config], help="say where a call for a model would go, and why")
     one.add_argument("model")
+    add_cache_parser(commands, with_config)
     commands.add_parser("schema", help="print the JSON schema of the configuration")
     guard = commands.add_parser("guard", help="score texts with the injection guard: one a line, from a file or -")
     guard.add_argument("action", choices=["test"])

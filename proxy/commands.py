@@ -6,15 +6,17 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
 from adapters.fake_server import serve as serve_fake
-from proxy.admin import admin_handlers
+from proxy.admin import admin_handlers, admin_or_anyone, admins_only
 from proxy.app import Keepers, build, describe, explain_route
 from proxy.build import Plan
+from proxy.cache_admin import cache_handlers
 from proxy.config import Config
 from proxy.config_file import ConfigError, parse_config
 from proxy.edge import Edge
@@ -42,6 +44,9 @@ async def serve(load: Load, path: Path | None) -> int:
         edge = Edge(runtime)
         health = Health(_parts(edge, keepers))
         admin = admin_handlers(edge, keepers.cooldowns, keepers.recent, config.secrets.admin_key)
+        if keepers.caches is not None:
+            key = config.secrets.admin_key
+            admin += cache_handlers(keepers.caches, edge, [admins_only(key)], admin_or_anyone(key), time.time)
         server = Server(
             make_app(edge, health, admin),
             edge,

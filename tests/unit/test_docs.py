@@ -59,7 +59,7 @@ def every_error() -> Iterator[type[errors.GatewayError]]:
             yield each
 
 
-ELSEWHERE = {"parameter_out_of_bounds", "prompt_injection", "rate_limit_exceeded", "insufficient_quota", "not_cached"}
+ELSEWHERE = {"parameter_out_of_bounds", "prompt_injection", "rate_limit_exceeded", "insufficient_quota"}
 """Codes of policies that do not exist yet."""
 
 

@@ -1,0 +1,109 @@
+"""`lockgate cache stats | clear | explain | migrate`: the first three ask the running gateway, which owns the store."""
+
+import argparse
+import http.client
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from proxy.app import Keepers
+from proxy.caches import store_folder
+from proxy.config import Config
+
+Json = dict[str, Any]
+
+_OK = 200
+_TIMEOUT = 30.0
+
+
+def add_cache_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent: argparse.ArgumentParser
+) -> None:
+    """`lockgate cache …`."""
+    cache = commands.add_parser("cache", help="look at the caches, clear them, say why a call hits or not")
+    actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
+    remote = argparse.ArgumentParser(add_help=False, parents=[parent])
+    remote.add_argument("--url", help="the running gateway (default: host and port of the configuration)")
+    actions.add_parser("stats", parents=[remote], help="what they did and what they hold")
+    clear = actions.add_parser("clear", parents=[remote], help="remove entries")
+    clear.add_argument("--route")
+    clear.add_argument("--partition")
+    clear.add_argument("--older-than", metavar="AGE", help="such as 1h")
+    clear.add_argument("--tier", choices=["exact", "semantic"])
+    clear.add_argument("--everything", action="store_true")
+    explain = actions.add_parser("explain", parents=[remote], help="say what makes a call the same as another")
+    explain.add_argument("file", help="the body of the call, or - for standard input")
+    explain.add_argument("--endpoint", default="chat", help="chat, completions or embeddings")
+    explain.add_argument("--partition", default="", help="of whoever would send it")
+    explain.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
+    migrate = actions.add_parser(
+        "migrate", parents=[parent], help="begin a collection anew, for vectors of another length"
+    )
+    migrate.add_argument("collection")
+
+
+def cache_request(options: argparse.Namespace) -> tuple[str, str, Json | None]:
+    """Method, path and body of what is asked of the gateway. Raises OSError for a file that cannot be read."""
+    if options.action == "stats":
+        return "GET", "/system/cache/stats", None
+    if options.action == "clear":
+        given: Json = {
+            "route": options.route,
+            "partition": options.partition,
+            "older_than": options.older_than,
+            "tier": options.tier,
+            "everything": options.everything or None,
+        }
+        return "POST", "/system/cache/clear", {name: value for name, value in given.items() if value is not None}
+    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise OSError(f"{options.file} is not JSON: {error}") from None
+    pairs = (each.partition(":") for each in options.header)
+    headers = {name.strip(): value.strip() for name, _, value in pairs}
+    explained = {"body": body, "endpoint": options.endpoint, "partition": options.partition, "headers": headers}
+    return "POST", "/system/cache/explain", explained
+
+
+def cache_command(options: argparse.Namespace, config: Config) -> int:
+    """Ask the gateway and print what it says. Raises OSError when nothing answers."""
+    method, path, body = cache_request(options)
+    parts = urlsplit(options.url or f"http://{config.server.host}:{config.server.port}")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=_TIMEOUT)
+    headers = {"content-type": "application/json", "authorization": f"Bearer {config.secrets.admin_key.reveal()}"}
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+    except ValueError:
+        raise OSError(f"what answers at {parts.geturl()} is no gateway") from None
+    finally:
+        connection.close()
+    print(json.dumps(told, indent=2, ensure_ascii=False))
+    return 0 if answer.status == _OK else 1
+
+
+async def migrate(config: Config, collection: str) -> int:
+    """Set a collection aside (embedded), or drop it (server). Raises OSError while an instance runs on the state."""
+    if config.qdrant.url:
+        make = importlib.import_module("adapters.qdrant_admin").QdrantAdmin
+        admin = make(config.qdrant.url, config.qdrant.api_key.reveal())
+        try:
+            await admin.drop(collection)
+        finally:
+            await admin.aclose()
+        print(f"{collection} is dropped; it is made anew at the next start")
+        return 0
+    keepers = Keepers.open(config)  # nobody else has the folder while we hold it
+    try:
+        folder = store_folder(config) / Path(collection).name
+        target = importlib.import_module("adapters.qdrant").set_aside(folder)
+    finally:
+        await keepers.aclose()
+    print(f"{folder} does not exist" if target is None else f"set aside as {target}; it begins anew at the next start")
+    return 0 if target is not None else 1
