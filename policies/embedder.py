@@ -53,9 +53,7 @@ class MiniLMEmbedder(
     queue: int = 64
 
 
-class HttpEmbedder(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="http"
-):
+class HttpEmbedder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="http"):
     """A server with OpenAI's embeddings route, such as Hugging Face's TEI. `size` is the length of its vectors.
 
     When it fails or takes longer than `timeout` it is left alone for `cool_down`.

@@ -1,8 +1,9 @@
 """What the semantic cache has in its hands for as long as the instance lives: store, embedder, counts, and tallies."""
 
+import hashlib
 import math
 from collections import OrderedDict, deque
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ _REVIEWS = 200
 _Z = 1.96
 _STEP = 0.02
 _HIGHEST = 0.98
+_SHOWN = 300
 _WRONGS = 100
 """Texts that one entry remembers it must not answer."""
 
@@ -30,6 +32,8 @@ class SemanticCounts(msgspec.Struct):
     """Not compared, because of what they are or say."""
     bypassed: int = 0
     """Asked not to look."""
+    loading: int = 0
+    """The embedder's model was being loaded."""
     busy: int = 0
     """The embedder had too much to do."""
     unavailable: int = 0
@@ -122,12 +126,16 @@ def wilson(found: int, count: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / (1 + _Z * _Z / count)), min(1.0, (centre + spread) / (1 + _Z * _Z / count))
 
 
-class Served_(msgspec.Struct, frozen=True):  # noqa: N801 - renamed below
-    """What is to be known of a hit should it be called wrong."""
+class Pair(msgspec.Struct, frozen=True):
+    """What is to be known of a hit should it turn out wrong."""
 
     asked: str
     stored: str
     similarity: float
+    partition: str
+    wrong: tuple[str, ...]
+    """Digests of the texts that the entry must not answer, as it was when it was served."""
+    threshold: float
 
 
 class SemanticKept(msgspec.Struct, frozen=True):
@@ -139,20 +147,49 @@ class SemanticKept(msgspec.Struct, frozen=True):
     served: Served
     counts: SemanticCounts
     tallies: Tallies
-    most_wrong: float
 
     async def stats(self) -> dict[str, Any]:
-        """For the operator. Raises StoreUnavailable."""
+        """For the operator; `entries` is None while the store is unavailable."""
+        try:
+            entries: int | None = await self.store.count()
+        except StoreUnavailable:
+            entries = None
         return {
             **msgspec.structs.asdict(self.counts),
             "writes": {"done": self.writer.done, "failed": self.writer.failed, "dropped": self.writer.dropped},
             "embedder": self.embedder.id,
             "partitions": self.tallies.stats(),
             "reviews": [msgspec.structs.asdict(each) for each in self.tallies.reviews],
-            "entries": await self.store.count(),
+            "entries": entries,
         }
 
     async def clear(self, selection: Selection) -> int:
         """Remove what is meant; how many that were. Raises StoreUnavailable."""
         await self.writer.emptied()
         return await self.store.delete(selection)
+
+    async def wrong(self, hit: Hit) -> None:
+        """A caller says that this hit was wrong: the pair is not served again, and counts against its partition.
+
+        Raises StoreUnavailable.
+        """
+        self.counts.reported += 1
+        if isinstance(hit.about, Pair):
+            await self.part(hit.entry, hit.about)
+            self.review(hit.about, hit.entry, call="", why="reported")
+
+    async def part(self, entry: str, pair: Pair) -> None:
+        """Never answer this text from this entry again. Raises StoreUnavailable."""
+        wrong = (*pair.wrong, digest(pair.asked))[-_WRONGS:]
+        await self.store.amend(entry, {"wrong": list(wrong)})
+
+    def review(self, pair: Pair, entry: str, *, call: str, why: str) -> None:
+        """Keep a hit that seems wrong for people to look at."""
+        self.tallies.reviews.append(
+            Review(call, pair.partition, entry, pair.similarity, pair.asked[:_SHOWN], pair.stored[:_SHOWN], why)
+        )
+
+
+def digest(text: str) -> str:
+    """A short name for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,9 @@ from proxy.endpoints import CHAT
 
 _FILE: Final = Path(__file__).with_name("semantic_words.yaml")
 _BLANKS: Final = re.compile(r"\s+")
-_CODE: Final = re.compile(r"```|~~~|^(?: {4}|\t)\S.*\n(?: {4}|\t)|</\w+>|[{};]\s*\n|=>|\(\)\s*[:{]|def \w+\(|\$\(", re.MULTILINE)
+_CODE: Final = re.compile(
+    r"```|~~~|^(?: {4}|\t)\S.*\n(?: {4}|\t)|</\w+>|[{};]\s*\n|=>|\(\)\s*[:{]|def \w+\(|\$\(", re.MULTILINE
+)
 _PRIVATE: Final = re.compile(
     r"[\w.+-]+@[\w-]+\.\w+"  # mail addresses
     r"|https?://\S+"

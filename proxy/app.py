@@ -24,6 +24,7 @@ from policies.failover import Failover, FailoverConfig
 from policies.local_only import LocalOnly
 from policies.read import ReadBody
 from policies.record import RecentRecords, RecordFile, Sink, WriteRecord
+from policies.semantic_cache import SemanticCache, SemanticCacheConfig
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, timeouts
 from proxy.caches import Caches, make_caches
@@ -35,6 +36,7 @@ from proxy.endpoints import ENDPOINTS
 from proxy.models import ModelList
 from proxy.router import Router
 from proxy.runtime import Runtime, Service
+from proxy.semantic import make_semantic_cache
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
@@ -128,6 +130,8 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         for _, policy in after:
             if isinstance(policy, ExactCache):
                 keepers.caches.explainers["exact"] = policy.explain
+            elif isinstance(policy, SemanticCache):
+                keepers.caches.explainers["semantic"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
         handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
@@ -195,7 +199,8 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=server.body_limit, in_flight=server.body_bytes_in_flight)),
     ]
-    if config.single_flight is not None or config.exact_cache is not None:
+    failover = None if config.failing_over is None else _failover(config.failing_over, keepers, router)
+    if config.single_flight is not None or config.exact_cache is not None or config.semantic_cache is not None:
         # before whatever heeds them; a member that is for us alone goes no further
         after.append(("cache_controls", ReadCacheControls()))
     if config.single_flight is not None:
@@ -203,10 +208,19 @@ def policies(config: Config, keepers: Keepers, router: Router) -> tuple[list[Nam
         after.append(("single_flight", SingleFlight(config.single_flight, _no_guards, _partition_by(config))))
     if config.exact_cache is not None:
         # a hit costs no embedding, no budget and no attempt
-        after.append(("exact_cache", _exact_cache(config.exact_cache, keepers)))
-    if config.failing_over is not None:
+        after.append(
+            (
+                "exact_cache",
+                _exact_cache(config.exact_cache, keepers, semantic_follows=config.semantic_cache is not None),
+            )
+        )
+    if config.semantic_cache is not None:
+        # an exact hit needs no embedding; whatever is stored has passed all that stands below
+        upstream = chain([] if failover is None else [failover], SendOnce(time.monotonic))
+        after.append(("semantic_cache", _semantic_cache(config.semantic_cache, keepers, upstream)))
+    if failover is not None:
         # innermost: what it tries again has passed everything else once
-        after.append(("failover", _failover(config.failing_over, keepers, router)))
+        after.append(("failover", failover))
     return before, after
 
 
@@ -214,10 +228,16 @@ def _partition_by(config: Config) -> PartitionBy:
     return config.exact_cache.partition if config.exact_cache is not None else "tenant"
 
 
-def _exact_cache(config: ExactCacheConfig, keepers: Keepers) -> ExactCache:
+def _exact_cache(config: ExactCacheConfig, keepers: Keepers, *, semantic_follows: bool) -> ExactCache:
     if keepers.caches is None or keepers.caches.exact is None:
         raise OSError("exact_cache was not configured at start: it begins with a restart")
-    return ExactCache(config, keepers.caches.exact, _no_guards, time.time)
+    return ExactCache(config, keepers.caches.exact, _no_guards, time.time, semantic_follows=semantic_follows)
+
+
+def _semantic_cache(config: SemanticCacheConfig, keepers: Keepers, upstream: Handler) -> SemanticCache:
+    if keepers.caches is None or keepers.caches.semantic is None:
+        raise OSError("semantic_cache was not configured at start: it begins with a restart")
+    return make_semantic_cache(config, keepers.caches.semantic, upstream=upstream, guards=_no_guards)
 
 
 def _failover(config: FailoverConfig, keepers: Keepers, router: Router) -> Failover:

@@ -9,6 +9,7 @@ import msgspec
 
 from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
+from policies.semantic_cache import SemanticCacheConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.values import Duration, Secret, Size, duration, size
 
@@ -178,6 +179,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     cors: Cors | None = None
     single_flight: SingleFlightConfig | None = None
     exact_cache: ExactCacheConfig | None = None
+    semantic_cache: SemanticCacheConfig | None = None
     failover: FailoverConfig | None = None
     record: RecordConfig = msgspec.field(default_factory=RecordConfig)
     secrets: Secrets = msgspec.field(default_factory=Secrets)

@@ -6,4 +6,8 @@ class EmbedderBusy(Exception):
 
 
 class EmbedderUnavailable(Exception):
-    """It is not loaded yet, away, slow or broken. The text is for our log."""
+    """It is away, slow or broken, or not loaded yet. The text is for our log."""
+
+
+class EmbedderLoading(EmbedderUnavailable):
+    """Its model is being loaded, which takes a second or so."""

@@ -30,11 +30,15 @@ SAME = Judgement("same")
 class PairGuard:
     """Compares texts word for word. What is said on one side only decides, however similar the rest is.
 
-    `language`: whether an answer may serve a question in the other language.
+    `language`: whether an answer may serve a question in the other language. `languages` are those that whatever
+    measured their similarity knows (none given: all): texts in another are never compared.
     """
 
-    def __init__(self, tables: Tables, language: Literal["same", "any"] = "same") -> None:
+    def __init__(
+        self, tables: Tables, language: Literal["same", "any"] = "same", languages: Sequence[str] = ()
+    ) -> None:
         reader = Reader(tables)
+        self._languages = frozenset(languages)
         self._words = tables.words
         self._any = language == "any"
         self._read = reader.read
@@ -58,6 +62,8 @@ class PairGuard:
             return _different("quotes")
         if a.language != b.language:
             return self._across(a, b) if self._any and a.language and b.language else _different("language")
+        if a.language and self._languages and a.language not in self._languages:
+            return _different("language")
         if not a.language:
             return SAME if a.words == b.words else _different("words")
         return _contradiction(a, b) or self._within(a, b)
@@ -79,7 +85,9 @@ class PairGuard:
             return _different("prepositions")
         return SAME if _in_order(a, b, first, second) else _different("order")
 
-    def _forgive(self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]) -> None:
+    def _forgive(  # noqa: PLR0913 - two texts, what they say and what they do not share
+        self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]
+    ) -> None:
         """Take misspellings and words written apart for what they are; `second` then says what `first` does."""
         written = {word.meaning: word.written for word in (*a.words, *b.words)}
         for one in list(left):
@@ -116,7 +124,9 @@ class PairGuard:
             return Judgement("near", reason)
         return _different(reason)
 
-    def _rephrased(self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]) -> Judgement:
+    def _rephrased(  # noqa: PLR0913 - as above
+        self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]
+    ) -> Judgement:
         """Another kind of question in the same words asks something else; in partly other words it is a paraphrase
         more often than not, since who asks something else changes little.
         """
@@ -132,10 +142,8 @@ class PairGuard:
     def _weighty(self, a: Text, b: Text, left: list[str], right: list[str]) -> bool:
         """Whether a number or a name is among what is left over, or opposites are."""
         named = {word.meaning for word in (*a.words, *b.words) if word.capital}
-        return (
-            any(each[0] == "#" or each in named for each in (*left, *right))
-            or bool(left and right)
-            and any(frozenset((one, other)) in self._opposites for one in left for other in right)
+        return any(each[0] == "#" or each in named for each in (*left, *right)) or (
+            bool(left and right) and any(frozenset((one, other)) in self._opposites for one in left for other in right)
         )
 
     def _across(self, a: Text, b: Text) -> Judgement:
@@ -145,7 +153,9 @@ class PairGuard:
         left, right = list(a.words), list(b.words)
         pairs: list[tuple[Word, Word]] = []
         for one in a.words:
-            other = next((each for each in right if one.meaning == each.meaning or cognate(one.written, each.written)), None)
+            other = next(
+                (each for each in right if one.meaning == each.meaning or cognate(one.written, each.written)), None
+            )
             if other is not None:
                 pairs.append((one, other))
                 left.remove(one)
@@ -163,7 +173,11 @@ class PairGuard:
 
 def _contrast(one: Word, other: Word) -> bool:
     """To pay with a card is not to pay for it."""
-    return one.follows != other.follows and bool(one.follows and other.follows) and bool(_WITH & {one.follows, other.follows})
+    return (
+        one.follows != other.follows
+        and bool(one.follows and other.follows)
+        and bool(_WITH & {one.follows, other.follows})
+    )
 
 
 def _different(reason: str) -> Judgement:
@@ -273,7 +287,7 @@ def cognate(one: str, other: str) -> bool:
     if min(len(one), len(other)) < _COGNATE:
         return False
     shared = next((k for k, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
-    return shared >= _COGNATE and shared >= 0.6 * max(len(one), len(other))  # noqa: PLR2004 - the ending is the lesser part
+    return shared >= _COGNATE and shared >= 0.6 * max(len(one), len(other))
 
 
 def _plain(word: str) -> str:

@@ -8,6 +8,9 @@ from policies.pair_guard.words import Words
 
 _VOWELS: Final = frozenset("aeiouy")
 _DOUBLED: Final = frozenset("bdgmnprt")
+_PLURALS: Final = (("eaux", "eau"), ("aux", "al"), ("euses", "eux"), ("euse", "eux"))
+_LONG: Final = 6
+_NO_VERBS: Final = frozenset({"evening", "morning", "building", "meeting", "ceiling", "wedding", "setting"})
 _BRITISH: Final = (
     (re.compile(r"(?<=[a-z]{3})is(?=(?:e|ed|es|ing|er|ers|ation|ations)$)"), "iz"),
     (re.compile(r"(?<=[a-z]{3})(?<!t)our(?=(?:s|ed|ing|ite|ites|able|al|ful|less)?$)"), "or"),
@@ -45,7 +48,7 @@ class Stemmer:
             word = word[:-1]
         if word.endswith("ied") and len(word) > 4:  # noqa: PLR2004
             return word[:-3] + "y"
-        if word in ("evening", "morning", "building", "meeting", "ceiling", "wedding", "setting"):
+        if word in _NO_VERBS:
             return word
         if word.endswith("ing") and len(word) > 5:  # noqa: PLR2004
             return self._silent_e(word[:-3], word)
@@ -69,27 +72,26 @@ class Stemmer:
     def _french(self, word: str) -> str:
         if len(word) <= _SHORT:
             return word
-        if word.endswith("aux") and len(word) > 5:  # noqa: PLR2004
-            return word[:-3] + "al"
-        if word.endswith(("eaux", "eux")):
-            return word[:-1] if word.endswith("eaux") else word
+        for plural, singular in _PLURALS:
+            if word.endswith(plural) and len(word) > len(plural) + 2:
+                return word.removesuffix(plural) + singular
         if word.endswith("s") and not word.endswith(("ss", "us", "is", "as")):
             word = word[:-1]
-        if word.endswith("euse"):
-            return word[:-4] + "eux"
-        for ending in ("ienne", "onne", "elle", "ette"):
-            if word.endswith(ending) and len(word) > len(ending) + 2:
+        for feminine in ("ienne", "onne", "elle", "ette"):
+            if word.endswith(feminine) and len(word) > len(feminine) + 2:
                 return word[:-2]
-        for pattern, infinitive in _FRENCH:
+        return self._infinitive(word)
+
+    def _infinitive(self, word: str) -> str:
+        for pattern, ending in _FRENCH:
             cut = pattern.sub("", word)
             cut = cut[:-1] + "c" if cut[-1:] == "ç" else cut
-            if cut != word and len(cut) >= _SHORT and (cut + infinitive in self._words or len(cut) > _SHORT):
-                if cut + infinitive in self._words:
-                    return cut + infinitive
-                if pattern is _FRENCH[-1][0] and word.endswith(("ée", "é")):
-                    return cut + "é"
-        if word.endswith(("ier", "ie")) and len(word) > 6:  # noqa: PLR2004 - signifier, signifie
+            if cut != word and len(cut) >= _SHORT and cut + ending in self._words:
+                return cut + ending
+        if word.endswith(("ée", "é")):
+            return word.removesuffix("e")
+        if word.endswith(("ier", "ie")) and len(word) > _LONG:
             return word.removesuffix("r").removesuffix("e")
-        if word.endswith("e") and len(word) > 4 and word[:-1] in self._words:  # noqa: PLR2004
+        if word.endswith("e") and len(word) > _SHORT + 1 and word[:-1] in self._words:
             return word[:-1]
         return word

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 import yaml
@@ -183,7 +183,8 @@ def _concepts(lines: str, name: Language) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(lines.splitlines()):
         sides = line.split("|")
-        words = sides[cast("int", LANGUAGES.index(name))] if LANGUAGES.index(name) < len(sides) else ""
+        side = LANGUAGES.index(name)
+        words = sides[side] if side < len(sides) else ""
         for word in words.split():
             found.setdefault(word, f"={number}")
     return found

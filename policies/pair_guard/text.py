@@ -1,49 +1,46 @@
 """What a text says, as far as the pair guard reads it: the words that count, in order, and the kind of question."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
+from policies.pair_guard.meanings import Meanings
+from policies.pair_guard.question import AUXILIARY, drop_politeness, take_kind
 from policies.pair_guard.stem import Stemmer
 from policies.pair_guard.tables import Tables, Vocabulary
 from policies.pair_guard.tokens import Token, cut, spell
 
 _QUOTED: Final = re.compile(r'"\s*([^"]{1,200}?)\s*"')
-_ASKING: Final = {
-    "en": {"how": "how", "when": "when", "where": "where", "why": "why", "who": "who", "what": "what", "which": "what"},
-    "fr": {"comment": "how", "quand": "when", "pourquoi": "why", "quel": "what", "quelle": "what", "quels": "what", "quelles": "what",
-           "combien": "howmuch"},
-}  # fmt: skip
-_ARTICLES: Final = [["a"], ["an"], ["the"], ["un"], ["une"], ["le"], ["la"], ["les"], ["des"], ["du"]]
-_CONJUNCTIONS: Final = frozenset({"and", "or", "et", "ou", "vs", "versus"})
+_ARTICLES: Final = frozenset({"a", "an", "the", "un", "une", "le", "la", "les", "des", "du"})
+_CONJUNCTIONS: Final = frozenset({"and", "et", "vs", "versus"})
+_LISTING: Final = (("between", "and"), ("entre", "et"))
 _PARTICLES: Final = {"on": "activate", "off": "deactivate"}
 _SEPARABLE: Final = frozenset({"turn", "turning", "turned", "switch", "switching", "switched"})
 _HE: Final = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she", "her": "she", "hers": "she", "herself": "she",
               "they": "they", "them": "they", "lui": "he", "elle": "she", "ils": "they", "elles": "they"}  # fmt: skip
-_DEGREES: Final = ("est", "er")
 _SAID: Final = {
     "how": frozenset({"become", "becoming", "becomes"}),
     "where": frozenset({"find", "locate", "located", "situated", "trouver", "trouve", "trouvent", "situé", "située"}),
     "howlong": frozenset({"take", "takes", "taking", "prend", "prendre", "faut"}),
 }
 """Words that the kind of question says already; elsewhere they count: `is` is not `is becoming`."""
-_SUBJECTS: Final = frozenset({"i", "we", "you", "je", "nous", "vous", "tu", "on", "j"})
-_AUXILIARY: Final = frozenset(
-    "is are am was were do does did can could will would should shall may might must has have had".split()
-)
+_SUBJECTS: Final = frozenset({"i", "we", "you", "je", "nous", "vous", "tu", "on"})
 _ACCENTED: Final = frozenset("àâçéèêëîïôùûœ")
 _ACRONYM: Final = range(2, 6)
 _FAR: Final = 6
 _SHARE: Final = 0.2
+_MULTIPLIES: Final = 100
+_KEEP: Final = 4096
 
 
 class Word(msgspec.Struct, frozen=True):
     """A word that counts. `meaning` is its group of synonyms or its stem; numbers are `#` and their value.
 
-    `linked`: a preposition stands before it, and nothing that counts between. `joined`: a conjunction does.
+    `follows` is the preposition before it; `linked`: one that would make a compound. `joined`: a conjunction stands
+    before it.
     """
 
     meaning: str
@@ -52,14 +49,14 @@ class Word(msgspec.Struct, frozen=True):
     joined: bool = False
     capital: bool = False
     follows: str = ""
-    """The preposition that stands before it."""
 
 
 class Text(msgspec.Struct, frozen=True):
     """What was read.
 
     `language` is empty for what is neither English nor French: then `words` are all its tokens, as they stand.
-    `fronted` is how many words stand before the first comma of a text that begins with a preposition.
+    `persons` says who speaks (`1`) or is spoken to (`2`), `subject` whether as a subject. `fronted` is how many words
+    stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing.
     """
 
     language: str
@@ -73,20 +70,23 @@ class Text(msgspec.Struct, frozen=True):
     quotes: tuple[str, ...] = ()
     fronted: int = 0
     states: bool = False
-    """It asks nothing and orders nothing."""
 
 
 class Reader:
     """Reads texts. Keeps the last few thousand that it read: entries of a cache are compared again and again."""
 
-    def __init__(self, tables: Tables, keep: int = 4096) -> None:
+    def __init__(self, tables: Tables) -> None:
         stemmer = Stemmer(tables.words)
         self._tables = tables
         self._meanings = {
             "en": Meanings(tables.languages["en"], stemmer.english),
             "fr": Meanings(tables.languages["fr"], stemmer.french),
         }
-        self.read = lru_cache(keep)(self._read)
+        self.read = lru_cache(_KEEP)(self._read)
+
+    def meanings(self, language: str, words: Iterable[str]) -> frozenset[str]:
+        """What these words mean."""
+        return frozenset(self._meanings[language].of(word) for word in words)
 
     def _read(self, text: str) -> Text:
         text = spell(text)
@@ -95,212 +95,125 @@ class Reader:
         language = self._language(tokens)
         if not language:
             return Text("", "", tuple(Word(each.text, each.text) for each in tokens), quotes=quotes)
-        return _Reading(self._tables, self._meanings[language], tokens, text, language, quotes).text(quotes)
-
-    def meanings(self, language: str, words: Iterable[str]) -> frozenset[str]:
-        """What these words mean."""
-        return frozenset(self._meanings[language].of(word) for word in words)
+        meanings = self._meanings[language]
+        known = meanings.known
+        drop_politeness(tokens, known)
+        everything = [token.text for token in tokens]
+        fronted = _fronted(tokens, known)
+        kind = take_kind(tokens, known, language, asks="?" in text)
+        words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased))
+        found, before_comma = words.read(kind, fronted)
+        said = set(everything)
+        return Text(
+            language=language,
+            kind=kind,
+            words=tuple(_without_price(found, meanings, language) if kind == "howmuch" else found),
+            negations=words.negations,
+            mode="can" if said & known.can else "should" if said & known.should else "",
+            tense=_tense(said, known, language),
+            persons=("1" if said & known.first else "") + ("2" if said & known.second else ""),
+            subject=bool(said & _SUBJECTS),
+            quotes=quotes,
+            fronted=before_comma,
+            states=kind == "do" and bool(everything) and everything[0] in known.determiners,
+        )
 
     def _language(self, tokens: Sequence[Token]) -> str:
+        """The one more of whose words are there; none where they are few."""
         best, most = "", _SHARE * len(tokens)
         for name, known in self._tables.languages.items():
-            found = sum(each.text in known.light or each.text in known.concepts or each.text in known.numbers for each in tokens)
-            if name == "fr":
-                found += sum(not each.text.isascii() and not _ACCENTED.isdisjoint(each.text) for each in tokens)
+            found: float = 0
+            for each in tokens:
+                word = each.text
+                found += word in known.light or word in known.concepts or word in known.numbers
+                found += name == "fr" and not word.isascii() and not _ACCENTED.isdisjoint(word)
             if found and found >= most:
                 best, most = name, found + 0.5
         return best
 
 
-class Meanings:
-    """What a word of one language means: looked up as written, by its dictionary form, by its stem."""
+class _Look:
+    """How a text is written: what is quoted in it, and what its capitals say."""
 
-    def __init__(self, known: Vocabulary, stem: Callable[[str], str]) -> None:
-        self.known = known
-        self._stem = stem
-        self._stems: dict[str, str] = {}
-        for word, meaning in known.concepts.items():
-            self._stems.setdefault(self._form(word), meaning)
-        self.of = lru_cache(16384)(self._of)
+    def __init__(self, text: str, quotes: tuple[str, ...], cased: frozenset[str]) -> None:
+        self.quoted = frozenset(word for quote in quotes for word in quote.split())
+        self._shouted = text.isupper()
+        self._proper = text[:1].isupper()
+        self._cased = cased
 
-    def _form(self, word: str) -> str:
-        return self.known.irregular.get(word) or self._stem(word)
+    def is_acronym(self, token: Token) -> bool:
+        """Whether it is US and not us."""
+        return not self._shouted and token.written.isupper() and len(token.written) in _ACRONYM
 
-    def _of(self, word: str) -> str:
-        found = self.known.concepts.get(word)
-        if found is not None:
-            return found
-        form = self._form(word)
-        found = self.known.concepts.get(form) or self._stems.get(form)
-        if found is not None:
-            return found
-        for ending in _DEGREES if self.known.degrees else ():  # quickest is to fastest as quick is to fast
-            if word.endswith(ending) and len(word) > len(ending) + 2:
-                for plain in (word.removesuffix(ending), word.removesuffix(ending) + "e", word.removesuffix("i" + ending) + "y", word[: -len(ending) - 1]):
-                    found = self.known.concepts.get(plain)
-                    if found is not None:
-                        return found + ending
-        return form
+    def is_name(self, token: Token) -> bool:
+        """Whether it is Apple and not an apple."""
+        return token.text in self._cased and self._proper and token.written[:1].isupper()
 
 
-class _Reading:
-    """One text being read."""
+class _WordReader:
+    """Reads the words of one text that count."""
 
-    def __init__(  # noqa: PLR0913 - a text and what is known
-        self, tables: Tables, meanings: Meanings, tokens: list[Token], text: str, language: str, quotes: tuple[str, ...]
-    ) -> None:
-        self._tables = tables
+    def __init__(self, meanings: Meanings, tokens: list[Token], look: _Look) -> None:
         self._meanings = meanings
         self._known = meanings.known
         self._tokens = tokens
-        self._language = language
-        self._asks = "?" in text
-        self._shouted = text.isupper()
-        self._proper = text[:1].isupper()
-        self._quoted = frozenset(word for quote in quotes for word in quote.split())
+        self._look = look
+        self._mentioned = _mentioned(tokens)
+        self._linked, self._joined, self._follows = False, False, ""
+        self.negations = 0
 
-    def text(self, quotes: tuple[str, ...]) -> Text:
-        """What it says."""
-        known = self._known
-        self._drop_politeness()
-        all_words = [token.text for token in self._tokens]
-        fronted_at = self._fronted(all_words)
-        kind = self._kind()
-        words, negations, before_comma = self._words(fronted_at, kind)
-        said = set(all_words)
-        if kind == "howmuch":  # its price is what is asked for, named or not
-            cost = self._meanings.of("cost" if self._language == "en" else "coût")
-            words = [word for word in words if word.meaning != cost] or words
-        return Text(
-            language=self._language,
-            kind=kind,
-            words=tuple(words),
-            negations=negations,
-            mode="can" if said & known.can else "should" if said & known.should else "",
-            tense=self._tense(said),
-            persons=("1" if said & known.first else "") + ("2" if said & known.second else ""),
-            subject=bool(said & _SUBJECTS),
-            quotes=quotes,
-            fronted=before_comma,
-            states=kind == "do" and bool(all_words) and all_words[0] in known.determiners,
-        )
-
-    def _tense(self, said: set[str]) -> str:
-        """Of the auxiliary; `?` where a verb stands alone, as in `who won`."""
-        known = self._known
-        if said & known.past:
-            return "past"
-        if said & known.future:
-            return "future"
-        return "" if self._language != "en" or said & _AUXILIARY else "?"
-
-    def _drop_politeness(self) -> None:
-        tokens, known = self._tokens, self._known
-        changed = True
-        while changed and len(tokens) > 1:
-            changed = False
-            for phrase in known.openings.get(tokens[0].text, ()):
-                if len(tokens) > len(phrase) and all(token.text == word for token, word in zip(tokens, phrase, strict=False)):
-                    del tokens[: len(phrase)]
-                    changed = True
-                    break
-            for phrase in known.closings.get(tokens[-1].text, ()):
-                start = len(tokens) - len(phrase)
-                if start > 0 and all(tokens[start + k].text == word for k, word in enumerate(phrase)):
-                    del tokens[start:]
-                    changed = True
-                    break
-
-    def _fronted(self, words: list[str]) -> int:
-        """The index of the token after the comma that ends a prepositional phrase at the beginning; 0 for none."""
-        if words and words[0] in self._known.prepositions:
-            for index, token in enumerate(self._tokens[1:], 1):
-                if token.after_comma:
-                    return index
-        return 0
-
-    def _kind(self) -> str:
-        """The kind of question; what only says so is cut off."""
-        known, tokens = self._known, self._tokens
-        line = "".join(token.text + " " for token in tokens)
-        match = known.ask.match(line)
-        while match is not None:
-            del tokens[: line.count(" ", 0, match.end())]
-            line = line[match.end() :]
-            match = known.ask.match(line)
-        tail = known.tail.search(line.rstrip())
-        found = known.frame.match(line)
-        if tail is not None and (found is None or found.lastgroup in ("do", "what")):
-            del tokens[line.count(" ", 0, tail.start()) + 1 :]
-            if found is not None and found.lastgroup == "do":
-                del tokens[: line.count(" ", 0, found.end())]
-            return "how"
-        if found is not None:
-            end = line.rfind(" ", 0, found.end()) + 1
-            del tokens[: line.count(" ", 0, end)]
-            return found.lastgroup or ""
-        asking = _ASKING[self._language]
-        for token in tokens:
-            if token.text in asking:
-                return asking[token.text]
-        inverted = tokens and tokens[0].text in _AUXILIARY and self._language == "en"
-        return "yn" if self._asks or inverted else "do"
-
-    def _words(self, fronted_at: int, kind: str) -> tuple[list[Word], int, int]:
-        known, tokens = self._known, self._tokens
+    def read(self, kind: str, fronted_at: int) -> tuple[list[Word], int]:
+        """The words, and how many of them stand before the token at `fronted_at`."""
+        tokens = self._tokens
         found: list[Word] = []
-        negations = ne = before_comma = 0
-        linked, joined, follows = False, False, ""
-        index = 0
-        gone = len(tokens)
-        mentioned = self._mentioned()
+        before_comma = index = 0
+        said = _SAID.get(kind, frozenset())
+        size = len(tokens)
         while index < len(tokens):
-            token = tokens[index]
-            word = token.text
-            index += 1
-            phrase = self._phrase(index - 1)
-            meaning = ""
-            if index - 1 in mentioned and word in known.light:
-                meaning = word
-            elif phrase is not None:
-                meaning, index = phrase
-                if meaning == "nothing":
-                    continue
-                meaning = self._meanings.of(meaning)
-            elif word in known.negators:
-                negations += 1
+            token, first = tokens[index], index == 0
+            meaning, index = self._meaning(index)
+            if not meaning or token.text in said:
                 continue
-            elif word == "ne":
-                ne += 1
-                continue
-            elif word in _SEPARABLE and (particle := self._particle(index)) is not None:
-                meaning = self._meanings.of(particle)
-            elif word in known.prepositions and word in known.light and word not in self._quoted:
-                linked, follows = word in known.compound, word
-                continue
-            elif word in _CONJUNCTIONS and word in known.light:
-                joined = True
-                continue
-            elif self._is_light(token) or word in _SAID.get(kind, ()):
-                continue
-            else:
-                meaning = self._meaning(token)
-            found.append(Word(meaning, word, linked, joined, token.written[:1].isupper() and index > 1, follows))
-            linked, joined, follows = False, False, ""
-            if index <= fronted_at - (gone - len(tokens)):
+            capital = token.written[:1].isupper() and not first
+            found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows))
+            self._linked, self._joined, self._follows = False, False, ""
+            if index <= fronted_at - (size - len(tokens)):
                 before_comma = len(found)
-        return _numbers(found, known), max(negations, ne and 1), before_comma
+        return _numbers(found, self._known), before_comma
 
-    def _mentioned(self) -> frozenset[int]:
-        """The places of words that are spoken of and not used: `the difference between to and for`."""
-        words = [token.text for token in self._tokens]
-        for between, conjunction in (("between", "and"), ("entre", "et")):
-            if between in words:
-                first = words.index(between) + 1
-                if conjunction in words[first : first + 3]:
-                    second = words.index(conjunction, first) + 1
-                    return frozenset(place for place in (first, second) if words[place : place + 1] not in _ARTICLES)
-        return frozenset()
+    def _meaning(self, index: int) -> tuple[str, int]:
+        """What the words at this place mean, empty for what does not count, and the place after them."""
+        token, known = self._tokens[index], self._known
+        word = token.text
+        light = word in known.light
+        if light and (index in self._mentioned or word in self._look.quoted):
+            return word, index + 1
+        phrase = self._phrase(index)
+        if phrase is not None:
+            meaning, index = phrase
+            return ("" if meaning == "nothing" else self._meanings.of(meaning)), index
+        if word in known.negators or word == "ne":
+            self.negations = self.negations + 1 if word != "ne" else max(self.negations, 1)
+            return "", index + 1
+        if light:
+            return self._light(token), index + 1
+        particle = self._particle(index + 1) if word in _SEPARABLE else None
+        return self._meanings.of(particle) if particle else self._counts(token), index + 1
+
+    def _light(self, token: Token) -> str:
+        """Empty, but for an acronym; what it says of the next word is noted."""
+        if token.text in self._known.prepositions:
+            self._linked, self._follows = token.text in self._known.compound, token.text
+        elif token.text in _CONJUNCTIONS:
+            self._joined = True
+        elif self._look.is_acronym(token):
+            return token.written
+        return ""
+
+    def _counts(self, token: Token) -> str:
+        if token.text in _HE:
+            return _HE[token.text]
+        return token.text + "^" if self._look.is_name(token) else self._meanings.of(token.text)
 
     def _phrase(self, index: int) -> tuple[str, int] | None:
         tokens = self._tokens
@@ -319,21 +232,39 @@ class _Reading:
                 return particle
         return None
 
-    def _is_light(self, token: Token) -> bool:
-        if token.text not in self._known.light or token.text in self._quoted:
-            return False
-        acronym = token.written.isupper() and len(token.written) in _ACRONYM and not self._shouted
-        return not acronym
 
-    def _meaning(self, token: Token) -> str:
-        word = token.text
-        if word in _HE:
-            return _HE[word]
-        if word in self._known.light:
-            return token.written  # an acronym: US is not us
-        if word in self._tables.cased and self._proper and token.written[:1].isupper():
-            return word + "^"
-        return self._meanings.of(word)
+def _fronted(tokens: Sequence[Token], known: Vocabulary) -> int:
+    """The place of the token after the comma that ends a prepositional phrase at the beginning; 0 for none."""
+    if tokens and tokens[0].text in known.prepositions:
+        return next((place for place, token in enumerate(tokens) if place and token.after_comma), 0)
+    return 0
+
+
+def _mentioned(tokens: Sequence[Token]) -> frozenset[int]:
+    """The places of words that are spoken of and not used: `the difference between to and for`."""
+    words = [token.text for token in tokens]
+    for between, conjunction in _LISTING:
+        if between in words:
+            first = words.index(between) + 1
+            if conjunction in words[first : first + 3]:
+                places = (first, words.index(conjunction, first) + 1)
+                return frozenset(place for place in places if place < len(words) and words[place] not in _ARTICLES)
+    return frozenset()
+
+
+def _tense(said: set[str], known: Vocabulary, language: str) -> str:
+    """Of the auxiliary; `?` where a verb stands alone, as in `who won`."""
+    if said & known.past:
+        return "past"
+    if said & known.future:
+        return "future"
+    return "" if language != "en" or said & AUXILIARY else "?"
+
+
+def _without_price(words: list[Word], meanings: Meanings, language: str) -> list[Word]:
+    """`how much` asks for a price, whether that is said or not."""
+    cost = meanings.of("cost" if language == "en" else "coût")
+    return [word for word in words if word.meaning != cost] or words
 
 
 def _numbers(words: list[Word], known: Vocabulary) -> list[Word]:
@@ -342,18 +273,24 @@ def _numbers(words: list[Word], known: Vocabulary) -> list[Word]:
     for word in words:
         number = known.numbers.get(word.written)
         ordinal = known.ordinals.get(word.written)
+        before = found[-1].meaning if found else ""
         if ordinal is not None:
             found.append(msgspec.structs.replace(word, meaning=f"#{ordinal}."))
         elif number is None:
             found.append(word)
-        elif found and found[-1].meaning.startswith("#") and found[-1].meaning[1:].isdigit() and not word.linked and not word.joined:
-            before = int(found[-1].meaning[1:])
-            if number >= 100 and before < number:  # noqa: PLR2004 - hundred and more multiply
-                found[-1] = msgspec.structs.replace(found[-1], meaning=f"#{before * number}")
-            elif before % 10 == 0 and number < before:
-                found[-1] = msgspec.structs.replace(found[-1], meaning=f"#{before + number}")
-            else:
-                found.append(msgspec.structs.replace(word, meaning=f"#{number}"))
         else:
-            found.append(msgspec.structs.replace(word, meaning=f"#{number}"))
+            value = _together(before, number) if not (word.linked or word.joined) else None
+            if value is not None:
+                word = found.pop()  # noqa: PLW2901 - the two are one word now
+            found.append(msgspec.structs.replace(word, meaning=f"#{number if value is None else value}"))
     return found
+
+
+def _together(before: str, number: int) -> int | None:
+    """`two hundred`, `twenty five`; None for numbers that stand beside each other."""
+    if not (before[:1] == "#" and before[1:].isdigit()):
+        return None
+    first = int(before[1:])
+    if number >= _MULTIPLIES and first < number:
+        return first * number
+    return first + number if first % 10 == 0 and number < first else None
