@@ -14,6 +14,8 @@ _TYPO = 5
 _WITH = frozenset({"with", "avec"})
 _COGNATE = 5
 _SOFTS = 2
+_LEAST = {"difference": 2}
+"""So many words must count, or all of them do: the difference between to and for."""
 _COMPOUNDS = (3, 2)
 
 
@@ -71,6 +73,8 @@ class PairGuard:
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
         second = [word.meaning for word in b.words]
+        if min(len(first), len(second)) < _LEAST.get(a.kind, 1):
+            return SAME if a.plain == b.plain else _different("hardly any words")
         left, right = _without(first, second), _without(second, first)
         if left and right:
             self._forgive(a, b, first, second, left, right)
@@ -117,7 +121,13 @@ class PairGuard:
     def _left_over(self, a: Text, b: Text, left: list[str], right: list[str]) -> Judgement:
         rest = left + right
         reason = f"words {' '.join(left)} / {' '.join(right)}"
-        if a.states and b.states and len(left) <= 1 and len(right) <= 1 and not self._weighty(a, b, left, right):
+        if (
+            a.states
+            and b.states
+            and len(left) <= _SOFTS
+            and len(right) <= _SOFTS
+            and not self._weighty(a, b, left, right)
+        ):
             return Judgement("near", reason)
         soft = self._soft[a.language]
         if not (left and right) and a.kind not in ("yn", "do") and len(rest) <= _SOFTS and soft.issuperset(rest):
@@ -140,11 +150,11 @@ class PairGuard:
         return Judgement("near", "question")
 
     def _weighty(self, a: Text, b: Text, left: list[str], right: list[str]) -> bool:
-        """Whether a number or a name is among what is left over, or opposites are."""
+        """Whether a number, a name or a superlative is among what is left over, or opposites are."""
         named = {word.meaning for word in (*a.words, *b.words) if word.capital}
-        return any(each[0] == "#" or each in named for each in (*left, *right)) or (
-            bool(left and right) and any(frozenset((one, other)) in self._opposites for one in left for other in right)
-        )
+        if any(each[0] == "#" or each in named or each.endswith("est") for each in (*left, *right)):
+            return True
+        return any(frozenset((one, other)) in self._opposites for one in left for other in right)
 
     def _across(self, a: Text, b: Text) -> Judgement:
         """The same in two languages: everything that is known on both sides has its counterpart."""

@@ -7,6 +7,7 @@ from typing import Final
 from policies.pair_guard.tables import Vocabulary
 
 _DEGREES: Final = ("est", "er")
+_CONJUGATED: Final = ("e", "es", "ent", "ons", "ez", "é", "ée", "és", "ées", "ait", "aient", "ant")
 
 
 class Meanings:
@@ -32,12 +33,20 @@ class Meanings:
         found = concepts.get(form) or self._stems.get(form)
         if found is not None:
             return found
-        for ending in _DEGREES if self.known.degrees else ():
-            if word.endswith(ending) and len(word) > len(ending) + 2:
-                for plain in _undone(word, ending):
-                    if plain in concepts:
-                        return concepts[plain] + ending  # quickest is to fastest as quick is to fast
-        return form
+        return self._by_ending(word) or form
+
+    def _by_ending(self, word: str) -> str | None:
+        """Forms whose dictionary form only the table of synonyms knows."""
+        concepts = self.known.concepts
+        if not self.known.degrees:
+            infinitives = (word.removesuffix(each) + "er" for each in _CONJUGATED if word.endswith(each))
+            return next((concepts[each] for each in infinitives if each in concepts), None)
+        for ending in _DEGREES:
+            if word.endswith(ending):
+                plain = next((each for each in _undone(word, ending) if each in concepts), None)
+                if plain is not None:
+                    return concepts[plain] + ending  # quickest is to fastest as quick is to fast
+        return None
 
 
 def _undone(word: str, ending: str) -> Iterator[str]:

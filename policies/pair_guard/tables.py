@@ -13,6 +13,10 @@ Language = Literal["en", "fr"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "fr")
 _FILE: Final = Path(__file__).with_name("tables.yaml")
 _FRAME_ORDER: Final = (
+    "like",
+    "opinion",
+    "difference",
+    "meaning",
     "howmuch",
     "howlong",
     "howoften",

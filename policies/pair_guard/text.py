@@ -24,6 +24,22 @@ _HE: Final = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she
 _SAID: Final = {
     "how": frozenset({"become", "becoming", "becomes"}),
     "where": frozenset({"find", "locate", "located", "situated", "trouver", "trouve", "trouvent", "situé", "située"}),
+    "difference": frozenset(
+        {
+            "between",
+            "differ",
+            "differs",
+            "different",
+            "from",
+            "than",
+            "entre",
+            "différer",
+            "diffère",
+            "différent",
+            "différente",
+        }
+    ),
+    "meaning": frozenset({"mean", "means", "signify", "stand", "meaning"}),
     "howlong": frozenset({"take", "takes", "taking", "prend", "prendre", "faut"}),
 }
 """Words that the kind of question says already; elsewhere they count: `is` is not `is becoming`."""
@@ -56,7 +72,8 @@ class Text(msgspec.Struct, frozen=True):
 
     `language` is empty for what is neither English nor French: then `words` are all its tokens, as they stand.
     `persons` says who speaks (`1`) or is spoken to (`2`), `subject` whether as a subject. `fronted` is how many words
-    stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing.
+    stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
+    all of it but politeness, for where hardly any word counts.
     """
 
     language: str
@@ -70,6 +87,7 @@ class Text(msgspec.Struct, frozen=True):
     quotes: tuple[str, ...] = ()
     fronted: int = 0
     states: bool = False
+    plain: str = ""
 
 
 class Reader:
@@ -115,6 +133,7 @@ class Reader:
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
             fronted=before_comma,
+            plain=" ".join(everything),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 

@@ -147,11 +147,15 @@ def measured(rows: list[Row], name: str, half: str, way: str, serves: Serves) ->
     )  # fmt: skip
 
 
-def evaluate(rows: list[Row], model: Model, guards: dict[str, PairGuard], fit: Eligibility) -> tuple[EmbedderResult, list[Curve]]:
+def evaluate(
+    rows: list[Row], model: Model, guards: dict[str, PairGuard], fit: Eligibility
+) -> tuple[EmbedderResult, list[Curve]]:
     vectors = embed(rows, model)
     for row in rows:
         row.similarity = sum(x * y for x, y in zip(vectors[row.a], vectors[row.b], strict=True))
-        row.judged = guards["any" if row.set == "own_enfr" else "same"].judge(canonical_text(row.a), canonical_text(row.b))
+        row.judged = guards["any" if row.set == "own_enfr" else "same"].judge(
+            canonical_text(row.a), canonical_text(row.b)
+        )
         row.fit = fit.why_not(row.a) is None and fit.why_not(row.b) is None
     calibration = shipped(model.id) or Calibration(same=2, near=2, across=2)
     ways: dict[str, Serves] = {
@@ -186,7 +190,7 @@ def curve(rows: list[Row], label: str, *, guarded: bool) -> Curve:
 
 def by_checklist(rows: list[Row], serves: Serves) -> dict[str, Share]:
     """Traps served by kind: what the goals name, and the rest of the checklist's."""
-    kinds = {
+    kinds: dict[str, Serves] = {
         "numbers": lambda row: "numbers" in row.category,
         "negation": lambda row: row.category.startswith("Negation"),
         "entities": lambda row: row.category.startswith("NER") and "numbers" not in row.category,

@@ -26,6 +26,7 @@ from proxy.config import Qdrant
 from proxy.deployments import Deployment, Route
 from proxy.endpoints import CHAT
 from proxy.reply import Reply
+from proxy.values import size
 from proxy.wire import read_head
 
 QUESTIONS = [
@@ -41,8 +42,17 @@ PARTS: dict[str, Sequence[Any]] = {
     "namespace": ("", "blue"),
     "route": ("fast", "clever"),
     "system": (None, "You are brief.", "You are a pirate.", "Tu réponds en français."),
-    "tools": (None, [{"type": "function", "function": {"name": "search"}}], [{"type": "function", "function": {"name": "find"}}]),
-    "history": ((), ("hello", "Hello! How can I help?"), ("I live in Norway.", "Noted."), ("I live in Japan.", "Noted.")),
+    "tools": (
+        None,
+        [{"type": "function", "function": {"name": "search"}}],
+        [{"type": "function", "function": {"name": "find"}}],
+    ),
+    "history": (
+        (),
+        ("hello", "Hello! How can I help?"),
+        ("I live in Norway.", "Noted."),
+        ("I live in Japan.", "Noted."),
+    ),
     "temperature": (None, 0, 0.7),
     "response_format": (None, {"type": "json_object"}),
 }
@@ -78,13 +88,16 @@ class Quick:
         self._encode = lru_cache(None)(import_module(USE.module).load())
 
     async def embed(self, text: str, *, patient: bool = False) -> Sequence[float]:
-        return self._encode(text)
+        vector: Sequence[float] = self._encode(text)
+        return vector
 
 
 def call_of(number: int, text: str, parts: Mapping[str, Any]) -> Call:
     """A call of these parts with this as the last message."""
     messages = [] if parts["system"] is None else [{"role": "system", "content": parts["system"]}]
-    messages += [{"role": role, "content": said} for role, said in zip(("user", "assistant"), parts["history"], strict=False)]
+    messages += [
+        {"role": role, "content": said} for role, said in zip(("user", "assistant"), parts["history"], strict=False)
+    ]
     body: dict[str, Any] = {"model": parts["route"], "messages": [*messages, {"role": "user", "content": text}]}
     body |= {name: parts[name] for name in ("tools", "temperature", "response_format") if parts[name] is not None}
     raw = msgspec.json.encode(body)
@@ -123,7 +136,7 @@ async def partitions(pairs: int) -> PartitionResult:
     """So many random pairs of calls, the second of which must not have the first's answer; and then must have its own."""
     choose = random.Random(5)
     with tempfile.TemporaryDirectory() as folder:
-        qdrant = EmbeddedQdrant(Path(folder), Qdrant(min_free=0), lambda: 1000.0)
+        qdrant = EmbeddedQdrant(Path(folder), Qdrant(min_free=size("0B")), lambda: 1000.0)
         store, embedder, writer = qdrant.collection("semantic", USE.size), Quick(), CacheWriter("semantic_cache", 10**9)
         kept = SemanticKept(store, embedder, writer, Served(), SemanticCounts(), Tallies())
         policy = SemanticCache(

@@ -31,14 +31,21 @@ def plot(curves: list[Curve], path: Path) -> None:
         parts.append(f'<line x1="{LEFT}" x2="{LEFT + SIDE}" y1="{y}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{share:.0%}</text>')
         parts.append(f'<text x="{x}" y="{TOP + SIDE + 16}" text-anchor="middle">{share * MOST_TRAPS:.0%}</text>')
-    parts.append(f'<text x="{LEFT + SIDE / 2}" y="{TOP + SIDE + 34}" text-anchor="middle">traps served (fow, checklist, paws_qqp)</text>')
-    parts.append(f'<text x="14" y="{TOP + SIDE / 2}" transform="rotate(-90 14 {TOP + SIDE / 2})" text-anchor="middle">hits</text>')
+    parts.append(
+        f'<text x="{LEFT + SIDE / 2}" y="{TOP + SIDE + 34}" text-anchor="middle">traps served (fow, checklist, paws_qqp)</text>'
+    )
+    parts.append(
+        f'<text x="14" y="{TOP + SIDE / 2}" transform="rotate(-90 14 {TOP + SIDE / 2})" text-anchor="middle">hits</text>'
+    )
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
         line = " ".join(at(*point) for point in curve.points)
         y = TOP + SIDE + 54 + 16 * number
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{point.partition(",")[0]}" cy="{point.partition(",")[2]}" r="2.5" fill="{colour}"/>' for point in line.split()[::10]]
+        parts += [
+            f'<circle cx="{point.partition(",")[0]}" cy="{point.partition(",")[2]}" r="2.5" fill="{colour}"/>'
+            for point in line.split()[::10]
+        ]
         parts.append(f'<rect x="{LEFT}" y="{y - 8}" width="14" height="4" fill="{colour}"/>')
         parts.append(f'<text x="{LEFT + 20}" y="{y}">{html.escape(curve.label)}</text>')
     path.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
