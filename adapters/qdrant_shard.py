@@ -4,9 +4,7 @@ Every call holds the interpreter (LIBRARIES §2), so each is small: pages, never
 called, and `flush` only by closing.
 """
 
-import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,12 +133,6 @@ class Shard:
         with _calling:
             self._engine.close()
 
-    def drop(self) -> None:
-        """Close it, and remove its folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(StoreUnavailable):
-            self.close()
-
 
 def dims_of(folder: Path) -> int | None:
     """The length of the vectors in a folder's shard, 0 for none; None when that cannot be read."""
@@ -157,7 +149,8 @@ def _create(folder: Path, dims: int) -> edge.EdgeShard:
     vectors = {_VECTOR: edge.EdgeVectorParams(size=dims or 1, distance=edge.Distance.Cosine)}
     shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
     for name, kind in _INDEXES.items():
-        shard.update(edge.UpdateOperation.create_field_index(name, kind))
+        if dims or name != "fingerprint":  # only queries look for it, and each index costs every put
+            shard.update(edge.UpdateOperation.create_field_index(name, kind))
     return shard
 
 

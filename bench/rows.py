@@ -19,6 +19,8 @@ METERED = Request("500 events, usage asked", model="stream-500-10ms", stream=Tru
 SHORT = Request("10 events, 10 ms apart", model="stream-10-10ms", stream=True)
 STEADY = Request("500 events, 20 ms apart", model="stream-500-20ms", stream=True)
 SLOW = Request("40 events, 500 ms apart", model="stream-40-500ms", stream=True)
+SAME = Request("the same 1 kB chat call", unique=False)
+SAME_STREAM = Request("the same 1 kB chat call, streamed", stream=True, unique=False)
 REQUESTS = (CALL, LARGE, EVENTS, METERED, SHORT, STEADY, SLOW)
 
 PLAIN = "gateway:record"
@@ -85,6 +87,15 @@ ROWS: Sequence[Row] = (
     Row("300 kB prompt: CPU over a 1 kB prompt", "calls", "µs",
         _call(PLAIN, LARGE, 4), _call(PLAIN), "difference", 3000, 1000),
     Row("300 kB prompt: CPU (control: C3)", "calls", "µs", _call(PLAIN, LARGE, 4), _call("C3", LARGE, 4), "ratio"),
+    Row("exact hit from memory: CPU", "caches", "µs", _call("gateway:exact", SAME), _call("C1"), "ratio", 4, 3),
+    Row("exact hit from memory, streamed: CPU", "caches", "µs",
+        _call("gateway:exact", SAME_STREAM), _call("C1"), "ratio", 4, 3),
+    Row("exact hit from memory behind single flight: CPU", "caches", "µs",
+        _call("gateway:exact+flight", SAME), _call("C1"), "ratio", 4, 3),
+    Row("exact hit from embedded Qdrant: CPU over one from memory", "caches", "µs",
+        _call("gateway:exact from store", SAME), _call("gateway:exact", SAME), "difference", 30),
+    Row("exact miss, looked up and stored: CPU over the same without the cache", "caches", "µs",
+        _call("gateway:exact+flight"), _call("gateway:flight"), "difference"),
     Row("relayed event: CPU", "streams", "µs", _event(PLAIN), _event("C3"), "ratio", 1.5, 1.2),
     Row("relayed event, client asks for usage: CPU", "streams", "µs",
         _event(PLAIN, METERED), _event("C3", METERED), "ratio"),

@@ -27,6 +27,10 @@ CONTROLS = {"C1": "raw", "C2": "litestar", "C3": "relay"}
 # that needs other policies adds its configuration here and names it as the target `gateway:<name>`.
 CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
     "record": {"record": {}},
+    "exact": {"record": {}, "exact_cache": {}, "failover": {}},
+    "exact+flight": {"record": {}, "single_flight": {}, "exact_cache": {}, "failover": {}},
+    "exact from store": {"record": {}, "exact_cache": {"memory": 1}, "failover": {}},
+    "flight": {"record": {}, "single_flight": {}, "failover": {}},
 }
 
 

@@ -1,7 +1,7 @@
 """What every cache does with its entries: collect an answer as it passes, make an entry of it, note a hit."""
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from policies.cache_memory import Facts
@@ -34,12 +34,6 @@ class Collected:
                 else:
                     self.items.clear()
             yield item
-
-
-async def each(items: Sequence[bytes]) -> AsyncIterator[bytes]:
-    """Items that are there already."""
-    for item in items:
-        yield item
 
 
 def entry_for(  # noqa: PLR0913 - facts of one entry, by name

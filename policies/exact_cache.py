@@ -8,7 +8,7 @@ import msgspec
 
 from policies.cache_answers import Stored, keep
 from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, each, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, entry_for, facts_of, is_vouched_for
 from policies.cache_kept import ExactKept, Hit
 from policies.cache_memory import Ready
 from policies.embedding_cache import EmbeddingCache
@@ -179,7 +179,7 @@ class ExactCache:
             if items is None:
                 return None
             self._kept.memory.grown(ready)
-            reply = Reply(each(items), streaming=True, headers=headers)
+            reply = Reply.recorded(items, headers=headers)
         else:
             body = ready.whole()
             if body is None:

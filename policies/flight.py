@@ -112,7 +112,7 @@ class Flight:
                 self._announce()
             async for item in reply.items:
                 self._add(item)
-                if reply.streaming:
+                if reply.streaming and reply.at_hand is None:
                     await self._fastest_is_done()
             self._closing = "complete"
             self._reply = reply  # a whole answer is handed over once it is in hand: nobody waits twice

@@ -82,6 +82,7 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
         record.fallbacks = flight.record.fallbacks
         record.cache, record.similarity = flight.record.cache, flight.record.similarity
     own = Reply(flight.items(seat), streaming=reply.streaming, status=reply.status, headers=reply.headers)
+    own.at_hand = reply.at_hand
 
     async def leave(_outcome: Outcome) -> None:
         flight.leave(seat)

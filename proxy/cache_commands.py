@@ -102,7 +102,8 @@ async def migrate(config: Config, collection: str) -> int:
     keepers = Keepers.open(config)  # nobody else has the folder while we hold it
     try:
         folder = store_folder(config) / Path(collection).name
-        target = importlib.import_module("adapters.qdrant").set_aside(folder)
+        there = folder.exists()
+        target = importlib.import_module("adapters.qdrant_folders").set_aside(folder) if there else None
     finally:
         await keepers.aclose()
     print(f"{folder} does not exist" if target is None else f"set aside as {target}; it begins anew at the next start")

@@ -164,6 +164,14 @@ class Client:
         self._finished = True  # a client that closes once it has the answer has not left early
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
+    async def burst(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a stream that is all there, from its head to its end."""
+        self.started = self._ended = True
+        headers += ((b"content-type", EVENT_STREAM), *_NO_CACHE, (b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._finished = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
     async def start(self, status: int, headers: Headers) -> None:
         """Begin a stream."""
         self.started = True

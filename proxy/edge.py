@@ -149,6 +149,9 @@ async def _send(reply: Reply, call: Call, client: Client) -> None:
         body = b"".join([item async for item in reply.items])
         await client.whole(reply.status, _head(reply.headers, call, client), body)
         return
+    if reply.at_hand is not None and not client.started:
+        await client.burst(reply.status, _head(reply.headers, call, client), b"".join(reply.at_hand))
+        return
     if not client.started:
         await client.start(reply.status, _head(reply.headers, call, client))
     async for item in reply.items:

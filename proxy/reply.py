@@ -1,7 +1,7 @@
 """A committed answer, made of items."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from proxy.call import Outcome
 
@@ -30,6 +30,11 @@ class _One:
         return item
 
 
+async def _each(items: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for item in items:
+        yield item
+
+
 class Reply:
     """A committed answer: always a stream of items, each one whole SSE event or the one whole body.
 
@@ -38,7 +43,7 @@ class Reply:
     they were added, after the last byte left or was given up.
     """
 
-    __slots__ = ("_callbacks", "_closed", "headers", "items", "outcome", "status", "streaming")
+    __slots__ = ("_callbacks", "_closed", "at_hand", "headers", "items", "outcome", "status", "streaming")
 
     def __init__(
         self,
@@ -53,6 +58,8 @@ class Reply:
         self.status = status
         self.headers: dict[str, str] = dict(headers) if headers else {}
         self.outcome: Outcome | None = None
+        self.at_hand: Sequence[bytes] | None = None
+        """The items of a stream of which nobody has to wait for any: they may be sent as one."""
         self._callbacks: list[OnClose] = []
         self._closed = False
 
@@ -61,6 +68,13 @@ class Reply:
         """An answer of one JSON body."""
         return cls(_One(body), streaming=False, status=status, headers=headers)
 
+    @classmethod
+    def recorded(cls, items: Sequence[bytes], *, headers: Mapping[str, str] | None = None) -> "Reply":
+        """A stream whose items are all there."""
+        reply = cls(_each(items), streaming=True, headers=headers)
+        reply.at_hand = items
+        return reply
+
     def on_close(self, callback: OnClose) -> None:
         """Run `callback(outcome)` when the reply is over; earlier callbacks run first."""
         self._callbacks.append(callback)
@@ -68,6 +82,7 @@ class Reply:
     def through(self, wrap: Through) -> "Reply":
         """Pass the items through `wrap` from here on; returns this reply."""
         self.items = wrap(self.items)
+        self.at_hand = None
         return self
 
     async def aclose(self, outcome: Outcome) -> None:

@@ -32,6 +32,8 @@ async def connected(server: QdrantStandIn, dims: int = 0) -> AsyncIterator[tuple
     service = QdrantServer(config, AiohttpTransport(ssl.create_default_context(), agent="test"), Clock(1500.0))
     store = service.collection("exact", dims)
     await service.start()
+    if server.is_running:
+        await until(lambda: service.state() == "ok")
     try:
         yield service, store
     finally:
