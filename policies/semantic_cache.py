@@ -14,7 +14,7 @@ import msgspec
 
 from policies.cache_answers import Stored, keep
 from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, each, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, entry_for, facts_of, is_vouched_for
 from policies.cache_kept import Hit
 from policies.cache_memory import Ready
 from policies.calibration import Calibration
@@ -339,4 +339,4 @@ def _reply_of(ready: Ready, call: Call, headers: Mapping[str, str]) -> Reply | N
         body = ready.whole()
         return None if body is None else Reply.whole(body, headers=headers)
     items = ready.stream(usage=call.head.include_usage)
-    return None if items is None else Reply(each(items), streaming=True, headers=headers)
+    return None if items is None else Reply.recorded(items, headers=headers)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.cache_commands import add_cache_parser, cache_command, migrate
+from proxy.cache_commands import add_cache_parser, cache_command, cache_work
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
 from proxy.config import Config
 from proxy.config_file import ConfigError, load_config, schema
@@ -59,11 +59,11 @@ def _run(options: argparse.Namespace) -> int:
         return check(load(), path)
     if options.command == "explain":
         return explain(load(), options.model)
-    if options.command == "cache" and options.action != "migrate":
+    if options.command == "cache" and options.action not in ("migrate", "calibrate"):
         return cache_command(options, load())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if options.command == "cache":
-            return runner.run(migrate(load(), options.collection))
+            return runner.run(cache_work(options, load()))
         return runner.run(serve(load, path))
 
 

@@ -23,7 +23,7 @@ _SHORT: Final = 3
 _FRENCH: Final = (
     (re.compile(r"(?:issons|issez|issent|issait|issaient|issant)$"), "ir"),
     (re.compile(r"(?:erai|eras|era|erons|erez|eront|erais|erait|eraient)$"), "er"),
-    (re.compile(r"(?:ées|és|ée|é|ais|ait|aient|ons|ez|ent|ant|es|er)$"), "er"),
+    (re.compile(r"(?:ées|és|ée|é|ais|ait|aient|ons|ez|ent|ant|es|er|e)$"), "er"),
 )
 
 

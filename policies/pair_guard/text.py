@@ -179,7 +179,13 @@ class _WordReader:
         self._look = look
         self._mentioned = _mentioned(tokens)
         self._linked, self._joined, self._follows = False, False, ""
-        self.negations = 0
+        self._negators = 0
+        self._ne = False
+
+    @property
+    def negations(self) -> int:
+        """How many; the two words of `ne … pas` are one."""
+        return max(self._negators, int(self._ne))
 
     def read(self, kind: str, fronted_at: int) -> tuple[list[Word], int]:
         """The words, and how many of them stand before the token at `fronted_at`."""
@@ -212,7 +218,8 @@ class _WordReader:
             meaning, index = phrase
             return ("" if meaning == "nothing" else self._meanings.of(meaning)), index
         if word in known.negators or word == "ne":
-            self.negations = self.negations + 1 if word != "ne" else max(self.negations, 1)
+            self._ne = self._ne or word == "ne"
+            self._negators += word != "ne"
             return "", index + 1
         if light:
             return self._light(token), index + 1
@@ -239,7 +246,10 @@ class _WordReader:
         for rest, meaning in self._known.phrases.get(tokens[index].text, ()):
             end = index + 1 + len(rest)
             if end <= len(tokens) and all(tokens[index + 1 + k].text == each for k, each in enumerate(rest)):
-                return meaning, end
+                names = any(
+                    self._look.is_acronym(each) and each.text in self._known.light for each in tokens[index:end]
+                )
+                return None if names else (meaning, end)
         return None
 
     def _particle(self, index: int) -> str | None:

@@ -31,7 +31,19 @@ KERNEL = {
     "ids",
     "version",
 }
-COMPOSITION = {"app", "build", "semantic", "caches", "cache_admin", "config", "config_file", "cli", "commands", "admin"}
+COMPOSITION = {
+    "app",
+    "build",
+    "semantic",
+    "calibrate",
+    "caches",
+    "cache_admin",
+    "config",
+    "config_file",
+    "cli",
+    "commands",
+    "admin",
+}
 PRODUCT = sorted(path for folder in ("proxy", "adapters", "policies") for path in (ROOT / folder).rglob("*.py"))
 
 
