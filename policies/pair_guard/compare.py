@@ -42,6 +42,7 @@ class PairGuard:
         reader = Reader(tables)
         self._languages = frozenset(languages)
         self._words = tables.words
+        self._listed = frozenset(word for known in tables.languages.values() for word in known.concepts)
         self._any = language == "any"
         self._read = reader.read
         self._soft = {name: reader.meanings(name, known.soft) for name, known in tables.languages.items()}
@@ -116,18 +117,14 @@ class PairGuard:
         return one_edit(one, other) and self._is_word(one) != self._is_word(other)
 
     def _is_word(self, word: str) -> bool:
-        return word in self._words or word.removesuffix("s") in self._words or word.removesuffix("ed") in self._words
+        forms = (word, word.removesuffix("s"), word.removesuffix("ed"))
+        return any(form in self._words or form in self._listed for form in forms)
 
     def _left_over(self, a: Text, b: Text, left: list[str], right: list[str]) -> Judgement:
         rest = left + right
         reason = f"words {' '.join(left)} / {' '.join(right)}"
-        if (
-            a.states
-            and b.states
-            and len(left) <= _SOFTS
-            and len(right) <= _SOFTS
-            and not self._weighty(a, b, left, right)
-        ):
+        alike = len(a.words) - len(left) > max(len(left), len(right)) <= _SOFTS
+        if a.states and b.states and alike and not self._weighty(a, b, left, right):
             return Judgement("near", reason)
         soft = self._soft[a.language]
         if not (left and right) and a.kind not in ("yn", "do") and len(rest) <= _SOFTS and soft.issuperset(rest):
