@@ -54,8 +54,9 @@ peers: setup  ## measure beside the LiteLLM proxy and Portkey's gateway, from th
 chaos: setup  ## kill providers under 200 clients and judge what they saw (minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py
 
-eval: setup  ## measure the guards on the data folder named by LOCKGATE_DATA (absent: says so)
+eval: setup  ## measure guards and semantic cache on the data folder named by LOCKGATE_DATA (absent: says so)
 	@PYTHONPATH=. $(BIN)/python tests/eval/guards.py
+	@PYTHONPATH=. $(BIN)/python tests/eval/cache.py
 
 train-guard: setup  ## train the injection classifier anew from LOCKGATE_DATA and our own texts (about a minute)
 	@$(PIP) --editable '.[train]'

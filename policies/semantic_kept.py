@@ -17,6 +17,8 @@ _PARTITIONS = 10_000
 _REVIEWS = 200
 _Z = 1.96
 _STEP = 0.02
+_FEWEST = 10
+"""Checks before which nothing is concluded."""
 _HIGHEST = 0.98
 _SHOWN = 300
 _WRONGS = 100
@@ -55,10 +57,11 @@ class SemanticCounts(msgspec.Struct):
 
 
 class Tally(msgspec.Struct):
-    """What is known of the hits of one partition: checked ones and reported ones."""
+    """What the checks of one partition's hits say. What callers report is no sample, and counted apart."""
 
     checked: int = 0
     wrong: int = 0
+    reported: int = 0
     raised: float = 0.0
     """How much more similarity than calibrated a hit needs."""
     off: bool = False
@@ -96,17 +99,25 @@ class Tallies:
         return self._tallies.get(partition) or Tally()
 
     def note(self, partition: str, *, wrong: bool, most_wrong: float, threshold: float) -> None:
-        """Count one hit that was checked or reported; `threshold` is what a hit needs without being raised."""
+        """Count one hit that was checked; `threshold` is what it needed."""
+        tally = self._noted(partition)
+        tally.checked += 1
+        tally.wrong += wrong
+        if tally.checked >= _FEWEST and tally.bounds()[0] > most_wrong:
+            tally.checked = tally.wrong = 0
+            tally.raised += _STEP
+            tally.off = threshold + tally.raised > _HIGHEST
+
+    def report(self, partition: str) -> None:
+        """Count one hit that a caller called wrong."""
+        self._noted(partition).reported += 1
+
+    def _noted(self, partition: str) -> Tally:
         tally = self._tallies.setdefault(partition, Tally())
         self._tallies.move_to_end(partition)
         if len(self._tallies) > _PARTITIONS:
             self._tallies.popitem(last=False)
-        tally.checked += 1
-        tally.wrong += wrong
-        if tally.bounds()[0] > most_wrong:
-            tally.checked = tally.wrong = 0
-            tally.raised += _STEP
-            tally.off = threshold + tally.raised > _HIGHEST
+        return tally
 
     def stats(self) -> list[dict[str, Any]]:
         """Every partition that has a tally, for the operator."""
@@ -169,12 +180,13 @@ class SemanticKept(msgspec.Struct, frozen=True):
         return await self.store.delete(selection)
 
     async def wrong(self, hit: Hit) -> None:
-        """A caller says that this hit was wrong: the pair is not served again, and counts against its partition.
+        """A caller says that this hit was wrong: the pair is not served again.
 
         Raises StoreUnavailable.
         """
         self.counts.reported += 1
         if isinstance(hit.about, Pair):
+            self.tallies.report(hit.about.partition)
             await self.part(hit.entry, hit.about)
             self.review(hit.about, hit.entry, call="", why="reported")
 

@@ -61,7 +61,7 @@ class Eligibility:
             messages = msgspec.json.decode(call.head.members["messages"])
             last = messages[-1]
             text = _only_text(last)
-        except (KeyError, IndexError, TypeError, msgspec.DecodeError):
+        except (AttributeError, KeyError, IndexError, TypeError, msgspec.DecodeError):
             return Unfit("no messages")
         if text is None:
             return Unfit("the last message is not one text of the user")
