@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import AsyncIterator
+from random import Random
 
 import argon2
 import pytest
 import pytest_asyncio
 import yaml
 from litestar import Litestar
-from support.http import Connection, chat
+from support.http import Connection, chat, head
 from support.live import Gateway, gateway
 
 from proxy.app import build
@@ -31,6 +32,7 @@ CONFIG = {
     "providers": {"fake": {"kind": "fake"}},
     "routes": {"echo": {"deployments": [{"provider": "fake", "model": "echo"}]}},
     "exact_cache": {},
+    "client_limits": {"requests": "1000000/minute"},
     "authenticate": {
         "failures": 100_000,
         "login": {
@@ -53,6 +55,8 @@ OPEN = {
 CALLERS = {("GET", "/auth/verify"), ("POST", "/auth/logout"), ("POST", "/system/cache/feedback")}
 """For whoever may call at all, as the OpenAI routes are."""
 
+ENDLESS = {("GET", "/admin/live")}
+"""Streams that go on for as long as somebody listens."""
 
 Routes = set[tuple[str, str]]
 Credentials = dict[str, dict[str, str]]
@@ -145,7 +149,7 @@ NOT_ADMINS = {"key", "user's token"}
 async def test_every_route_has_its_audience(routes: Routes) -> None:
     """A route that nobody thought about fails here, and so does a listed one that is gone."""
     assert [route for route in sorted(routes) if audience(*route) == "nobody said"] == []
-    assert routes >= OPEN | CALLERS
+    assert routes >= OPEN | CALLERS | ENDLESS
     assert sum(audience(*route) == "admins" for route in routes) >= 14
 
 
@@ -153,7 +157,7 @@ async def test_every_route_is_for_its_audience_only(live: Gateway, credentials: 
     """The whole matrix: who may not is told so before anything else, who may is not."""
     wrong = []
     async with Connection(live.url) as wire:
-        for method, path in sorted(routes):
+        for method, path in sorted(routes - ENDLESS):
             real = path.replace("{file_path:path}", "swagger-ui.css").partition("{")[0] + ("x" if "{" in path else "")
             body = (
                 b"" if method == "GET" else b"{}" if path.startswith(("/admin", "/auth", "/system")) else chat("echo")
@@ -164,6 +168,17 @@ async def test_every_route_is_for_its_audience_only(live: Gateway, credentials: 
                 if not expected(audience(method, path), name, answer.status, code):
                     wrong.append((method, path, name, answer.status, code))
     assert wrong == []
+
+
+async def test_a_stream_without_an_end_is_for_its_audience_only(live: Gateway, credentials: Credentials) -> None:
+    """The same, of which only the head can be waited for."""
+    for method, path in sorted(ENDLESS):
+        for name, headers in credentials.items():
+            async with Connection(live.url) as wire:
+                await wire.send(head(method, path, **headers))
+                status, _ = await wire.answer_head()
+            wanted = NOT_KNOWN[name][0] if name in NOT_KNOWN else 403 if name in NOT_ADMINS else 200
+            assert status == wanted, (path, name)
 
 
 def expected(audience: str, name: str, status: int, code: str | None) -> bool:
@@ -189,24 +204,83 @@ async def test_a_model_that_is_not_allowed_is_as_if_it_were_not_there(live: Gate
                 assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_who_may_not_call_is_told_before_the_body_is_sent(live: Gateway) -> None:
-    """The answer comes while the body is still owed."""
+async def test_who_may_not_is_told_before_the_body_is_sent(
+    live: Gateway, credentials: Credentials, routes: Routes
+) -> None:
+    """On every route that takes one: the answer comes while the body is still owed."""
+    wrong = []
+    for method, path in sorted(routes):
+        for name in ("nothing", "bad key", "expired token", "key"):
+            told_at_once = name != "key" or audience(method, path) == "admins"
+            if method == "GET" or audience(method, path) == "everybody" or not told_at_once:
+                continue
+            if path == "/auth/logout" and name in ("nothing", "expired token"):
+                continue  # the refresh token in its body may do
+            real = path.partition("{")[0] + ("x" if "{" in path else "")
+            async with Connection(live.url) as wire:
+                await wire.send(head(method, real, b"x" * 1000, **credentials[name]))
+                status, _ = await wire.answer_head()
+                if status != (403 if name == "key" else 401):
+                    wrong.append((method, path, name, status))
+    assert wrong == []
+
+
+async def test_other_methods_and_spellings_open_no_way_around(live: Gateway) -> None:
+    """What is refused as it is meant is not answered when it is asked for otherwise."""
     async with Connection(live.url) as wire:
-        await wire.send(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            b"authorization: Bearer sk-lg-bad\r\ncontent-length: 1000000\r\n\r\n"
-        )
-        answer = await wire.answer()
-    assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
-    assert answer.headers["www-authenticate"] == "bearer"  # the helper reads headers in lower case
+        for path in ("/admin/keys", "/admin/routes", "/system/cache/stats", "/metrics"):
+            for method in ("HEAD", "OPTIONS", "TRACE", "LOCK"):
+                answer = await wire.request(method, path)
+                assert answer.status in (204, 401, 405), (method, path)
+                assert b"last_four" not in answer.body
+            others = (f"/{path}", f"{path}/", f"/x/..{path}", path.replace("/a", "/%61"), path.upper(), f"/v1/..{path}")
+            for other in (*others, f"{path}%00", f"{path};x", f"{path}?x=/health/live", f"/health/live/..{path}"):
+                assert (await wire.request("GET", other)).status in (401, 404), other
+
+
+NAMES = ["Authorization", "authorization", "AUTHORIZATION", "x-api-key", "X-API-Key", "api-key", "Proxy-Authorization"]
+SCHEMES = ["Bearer", "Bearer", "bearer", "BEARER", "Basic", "Token", "", "Bearer Bearer", "Bearer,"]
+SPACE = ["", " ", " ", "  ", "\t"]
+
+
+def a_header(chance: Random, secret: str) -> bytes:
+    """One that presents something, in a shape that HTTP lets through or one that it should not."""
+    others = [secret[:-1], secret + "x", secret.upper(), f"{secret}, {secret}", "", "x" * 9000, "\xe9", '"', ","]
+    name, value = chance.choice(NAMES), chance.choice([secret] * 6 + others)
+    if "auth" in name.lower():
+        value = chance.choice(SCHEMES) + chance.choice(SPACE) + value
+    return f"{name}:{chance.choice(SPACE)}{value}{chance.choice(SPACE)}\r\n".encode("latin-1")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_route_reads_the_same_key_from_whatever_headers(
+    live: Gateway, credentials: Credentials, seed: int
+) -> None:
+    """The edge, the operator's routes and `/auth`: one status and code, no 5xx, nobody in but with the whole key."""
+    chance, seen = Random(seed), set()
+    secret = credentials["admin's key"]["authorization"].removeprefix("Bearer ")
+    for _ in range(60):
+        lines = b"".join(a_header(chance, secret) for _ in range(chance.choice([1, 1, 2, 3])))
+        found = set()
+        for path in (b"/v1/models", b"/admin/routes", b"/auth/verify"):
+            async with Connection(live.url) as wire:
+                await wire.send(b"GET %b HTTP/1.1\r\nhost: localhost\r\n%b\r\n" % (path, lines))
+                answer = await wire.answer()
+            found.add((answer.status, answer.json["error"]["code"] if answer.status != 200 else ""))
+        assert len(found) == 1, lines
+        (status, code) = found.pop()
+        assert status in (200, 400, 401), lines
+        assert status != 200 or secret.encode() in lines
+        seen.add((status, code))
+    assert {(200, ""), (401, "invalid_api_key"), (401, None), (400, "conflicting_credentials")} <= seen
 
 
 async def test_a_repeated_header_is_one_bad_key_everywhere(live: Gateway) -> None:
     """At the edge and at the operator's routes alike."""
-    head = b"host: localhost\r\nauthorization: Bearer the-admin-key\r\nauthorization: Bearer the-admin-key\r\n\r\n"
+    lines = b"host: localhost\r\nauthorization: Bearer the-admin-key\r\nauthorization: Bearer the-admin-key\r\n\r\n"
     for path in (b"/v1/models", b"/admin/routes"):
         async with Connection(live.url) as wire:
-            await wire.send(b"GET " + path + b" HTTP/1.1\r\n" + head)
+            await wire.send(b"GET " + path + b" HTTP/1.1\r\n" + lines)
             assert (await wire.answer()).status == 401
 
 

@@ -173,6 +173,22 @@ async def test_a_log_that_does_not_reach_back_is_read_around(url: str) -> None:
         await there.find(secret)
 
 
+async def test_what_cannot_be_read_is_looked_at_again(tmp_path: Path) -> None:
+    """A row that a newer gateway wrote, say: known keys go on, nobody stops looking, and it heals by itself."""
+    async with instance(f"sqlite:///{tmp_path}/a.db") as here:
+        _, secret = await here.create()
+        await here.find(secret)
+        await here.users.add("bob", "$argon2id$", {})
+        for settings, state in (('{"of_the_future": 1}', "degraded"), ("{}", "ok")):
+            async with here.database.begin() as connection:
+                await connection.execute(text("UPDATE users SET settings = :settings"), {"settings": settings})
+            here.clock.now += 9
+            await here.directory.look()
+            assert here.directory.state() == state
+            await here.find(secret)
+        assert here.directory.users["bob"].grants.enabled
+
+
 async def test_guessing_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unknown keys push out unknown keys only."""
     monkeypatch.setattr("proxy.keys._UNKNOWN", 5)
