@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.qdrant_folders import BROKEN, Folders, set_aside
-from adapters.qdrant_shard import PAGE, Shard, dims_of
+from adapters.qdrant_shard import Shard, dims_of
 from proxy.config import Qdrant
 from proxy.entries import EVERYTHING, Entry, Scored, Selection, StoreUnavailable
 
 logger = logging.getLogger("lockgate")
 
 _SHARES = 8
+_AT_ONCE = 16
+"""Entries read or put before others may run: embeddings take a tenth of a millisecond each."""
 _QUIET = 0.25
 """Seconds without a question after which a shard may be opened (hundredths of a second) or closed (tenths)."""
 _RETIRED = 8
@@ -99,7 +101,7 @@ class Collection:
                 entry = self._on(shard, lambda: shard.get(entry_id))  # noqa: B023 - called at once
                 if entry is not None and entry.expires_at > now:
                     found[entry_id] = entry
-                if number % PAGE == 0:
+                if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
         return found
 
@@ -112,8 +114,8 @@ class Collection:
                 raise ValueError(f"a vector of length {len(entry.vector or ())} in a collection for {self.dims}")
         self._asked = self._now()
         self._check_space()
-        for start in range(0, len(entries), PAGE):
-            page = entries[start : start + PAGE]
+        for start in range(0, len(entries), _AT_ONCE):
+            page = entries[start : start + _AT_ONCE]
             if self._shards[-1].writes + len(page) > 2 * self._share and self._shards[-1].writes:
                 self._change()
             shard = self._shards[-1]

@@ -51,7 +51,7 @@ class Shard:
         self.writes = 0
         """How many entries were put since it was opened, and how many were there then."""
         with _calling:
-            self._engine = edge.EdgeShard.load(str(folder)) if folder.exists() else _create(folder, dims)
+            self._engine = _load(folder, dims) if folder.exists() else _create(folder, dims)
             self.writes = self._engine.info().points_count
 
     def get(self, entry_id: str) -> Entry | None:
@@ -143,11 +143,20 @@ def dims_of(folder: Path) -> int | None:
     return 0 if size == 1 else int(size)
 
 
-def _create(folder: Path, dims: int) -> edge.EdgeShard:
-    folder.mkdir(mode=0o700, parents=True)
+def _config(dims: int) -> edge.EdgeConfig:
     # the engine wants one vector at least; points need not have it
     vectors = {_VECTOR: edge.EdgeVectorParams(size=dims or 1, distance=edge.Distance.Cosine)}
-    shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
+    # each shard has a pool of its own, and one segment to search
+    return edge.EdgeConfig(vectors=vectors, max_search_threads=1)
+
+
+def _load(folder: Path, dims: int) -> edge.EdgeShard:
+    return edge.EdgeShard.load(str(folder), _config(dims))
+
+
+def _create(folder: Path, dims: int) -> edge.EdgeShard:
+    folder.mkdir(mode=0o700, parents=True)
+    shard = edge.EdgeShard.create(str(folder), _config(dims))
     for name, kind in _INDEXES.items():
         if dims or name != "fingerprint":  # only queries look for it, and each index costs every put
             shard.update(edge.UpdateOperation.create_field_index(name, kind))
