@@ -28,7 +28,7 @@ from adapters.embedder_models import USE
 from adapters.qdrant import Collection
 from policies.cache_kept import Served
 from policies.cache_writer import CacheWriter
-from policies.semantic_cache import SemanticCache, SemanticCacheConfig
+from policies.semantic_cache import Asked, SemanticCache, SemanticCacheConfig
 from policies.semantic_kept import SemanticCounts, SemanticKept, Tallies
 from proxy.call import Call
 from proxy.config import Qdrant
@@ -38,8 +38,42 @@ from proxy.reply import Reply
 from proxy.semantic import RunningEmbedder, make_embedder, make_semantic_cache
 
 _ASKS = 400
-_THINGS = "passport licence invoice garden kettle bicycle window boiler account carpet camera curtain guitar ladder mirror pillow".split()
-_VERBS = "clean repair cancel renew paint move store sell insure return open lock measure replace wash print".split()
+_THINGS = [
+    "passport",
+    "licence",
+    "invoice",
+    "garden",
+    "kettle",
+    "bicycle",
+    "window",
+    "boiler",
+    "account",
+    "carpet",
+    "camera",
+    "curtain",
+    "guitar",
+    "ladder",
+    "mirror",
+    "pillow",
+]
+_VERBS = [
+    "clean",
+    "repair",
+    "cancel",
+    "renew",
+    "paint",
+    "move",
+    "store",
+    "sell",
+    "insure",
+    "return",
+    "open",
+    "lock",
+    "measure",
+    "replace",
+    "wash",
+    "print",
+]
 _PLACES = ["at home", "in winter", "for a friend", "by post", "on a boat", "without help", "in Norway", "as a tenant"]
 
 
@@ -64,7 +98,9 @@ def _call(text: str) -> Call:
 
 def _body(number: int) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": f"{number} " * 60}, "finish_reason": "stop"}
-    return json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}).encode()
+    return json.dumps(
+        {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    ).encode()
 
 
 async def _missed(_call: Call) -> Reply:
@@ -75,7 +111,9 @@ class Bed:
     """The policy over a store of its own."""
 
     def __init__(self, folder: Path, entries: int, embedder: RunningEmbedder) -> None:
-        self.store = Collection(folder, USE.size, Qdrant(max_entries=10**7), time.time, lambda _: 10**12)
+        self.store = Collection(
+            folder, USE.size, Qdrant(max_entries=max(20_000, 2 * entries)), time.time, lambda _: 10**12
+        )
         self.store.open()
         self.embedder = embedder
         self.entries = entries
@@ -86,7 +124,7 @@ class Bed:
 
     async def fill(self) -> None:
         """Entries straight into the store: their texts are all different."""
-        asked = self.policy._asked(_call(_question(0)))
+        asked = self._asked(_call(_question(0)))
         page: list[Entry] = []
         for number in range(self.entries):
             text = _question(number)
@@ -99,14 +137,19 @@ class Bed:
                 await self.store.put(page)
                 page.clear()
 
+    def _asked(self, call: Call) -> Asked:
+        asked = self.policy.asked(call)
+        assert isinstance(asked, Asked)
+        return asked
+
     async def ask(self, text: str) -> tuple[float, float]:
         """Seconds of a whole lookup, and of the part that is not the embedding."""
         call = _call(text)
         begun = time.perf_counter()
-        asked = self.policy._asked(call)
+        asked = self._asked(call)
         vector = await self.embedder.embed(asked.text)
         embedded = time.perf_counter()
-        await self.policy._look_up(call, asked, vector)
+        await self.policy.look_up(call, asked, vector)
         done = time.perf_counter()
         return done - begun, done - embedded
 
@@ -136,7 +179,12 @@ async def run(entries: int, folder: Path) -> dict[str, float]:
     await bed.fill()
     filled = time.perf_counter() - begun
     choose = random.Random(1)
-    texts = [_question(choose.randrange(entries)).replace("How do I", choose.choice(["How can I", "What is the best way to"])) for _ in range(_ASKS)]
+    texts = [
+        _question(choose.randrange(entries)).replace(
+            "How do I", choose.choice(["How can I", "What is the best way to"])
+        )
+        for _ in range(_ASKS)
+    ]
     for text in texts[:50]:
         await bed.ask(text)
     control = await _late(2)

@@ -26,7 +26,7 @@ from proxy.config import Qdrant
 from proxy.deployments import Deployment, Route
 from proxy.endpoints import CHAT
 from proxy.reply import Reply
-from proxy.values import size
+from proxy.values import Size
 from proxy.wire import read_head
 
 QUESTIONS = [
@@ -136,7 +136,7 @@ async def partitions(pairs: int) -> PartitionResult:
     """So many random pairs of calls, the second of which must not have the first's answer; and then must have its own."""
     choose = random.Random(5)
     with tempfile.TemporaryDirectory() as folder:
-        qdrant = EmbeddedQdrant(Path(folder), Qdrant(min_free=size("0B")), lambda: 1000.0)
+        qdrant = EmbeddedQdrant(Path(folder), Qdrant(max_entries=10**6, min_free=Size.parse("0B")), lambda: 1000.0)
         store, embedder, writer = qdrant.collection("semantic", USE.size), Quick(), CacheWriter("semantic_cache", 10**9)
         kept = SemanticKept(store, embedder, writer, Served(), SemanticCounts(), Tallies())
         policy = SemanticCache(
