@@ -70,17 +70,16 @@ def config(ports: list[int], seed: int) -> dict[str, Any]:
         },
         "timeouts": {"connect": "1s", "first_content": "2s", "idle": "2s", "total": "4s"},
         "failover": {"deadline": "30s", "backoff": "50ms", "cooldown": {"limited": "200ms", "failing": "500ms"}},
-        "authenticate": {"keys": True},
+        "authenticate": {"keys": True, "failures": 1_000_000},
         "client_limits": {"requests": "100000/minute"},
         "caller_limits": {"requests": "1000000/minute", "tokens": "1000000000/minute", "parallel": 500},
         "parameters": {"temperature": [0.0, 1.0], "max_tokens": [1, 4096]},
         "input_guards": [{"kind": "injection", "action": "block"}],
         "output_guards": [{"kind": "secrets", "action": "redact"}],
         "exact_cache": {"ttl": "30s"},
-        "semantic_cache": {"ttl": "30s"},
         "single_flight": {},
         "budget": {},
-        "prices": {"chat": {"input": "1", "output": "2"}, "embed": {"input": "1", "output": "0"}},
+        "prices": {"routes": {"chat": {"input": 1, "output": 2}, "embed": {"input": 1}}},
         "record": {"bodies": "off"},
         "secrets": {"admin_key": ADMIN},
     }
@@ -183,7 +182,7 @@ async def make_keys(session: aiohttp.ClientSession, url: str) -> Keys:
             made = await answer.json()
             return str(made["key"])
 
-    return Keys(wide=await make(), narrow=await make(rpm=30), poor=await make(budget="0.01", period="day"))
+    return Keys(wide=await make(), narrow=await make(rpm=30), poor=await make(budget=0.01, period="day"))
 
 
 def sample(live: Gateway, began: float, seen: Seen) -> Sample:
