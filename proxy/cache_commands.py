@@ -1,4 +1,4 @@
-"""`lockgate cache stats | clear | explain | migrate`: the first three ask the running gateway, which owns the store."""
+"""`lockgate cache stats | clear | explain | migrate | calibrate`: the first three ask the running gateway, which owns the store."""
 
 import argparse
 import http.client
@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.caches import store_folder
+from proxy.calibrate import calibrate
 from proxy.config import Config
 from proxy.keepers import Keepers
 
@@ -43,6 +44,10 @@ def add_cache_parser(
         "migrate", parents=[parent], help="begin a collection anew, for vectors of another length"
     )
     migrate.add_argument("collection")
+    calibrate = actions.add_parser(
+        "calibrate", parents=[parent], help="measure from which similarity on the semantic cache may answer"
+    )
+    calibrate.add_argument("--embedder", choices=["use", "minilm"], help="instead of the configured one")
 
 
 def cache_request(options: argparse.Namespace) -> tuple[str, str, Json | None]:
@@ -86,6 +91,13 @@ def cache_command(options: argparse.Namespace, config: Config) -> int:
         connection.close()
     print(json.dumps(told, indent=2, ensure_ascii=False))
     return 0 if answer.status == _OK else 1
+
+
+async def cache_work(options: argparse.Namespace, config: Config) -> int:
+    """The actions that ask no gateway. Raises OSError."""
+    if options.action == "calibrate":
+        return await calibrate(config, options.embedder)
+    return await migrate(config, options.collection)
 
 
 async def migrate(config: Config, collection: str) -> int:

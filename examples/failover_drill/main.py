@@ -2,6 +2,7 @@
 #   lockgate serve --config examples/failover_drill/lockgate.yaml
 #   python examples/failover_drill/main.py      (pip install openai)
 import os
+from typing import Any
 
 from openai import APIError, OpenAI
 
@@ -13,7 +14,7 @@ client = OpenAI(
 
 def drill(model: str, *, stream: bool) -> str:
     """What a client sees: who answered after how many attempts, or how the stream ended."""
-    answer = client.chat.completions.with_raw_response.create(
+    answer: Any = client.chat.completions.with_raw_response.create(
         model=model, stream=stream, messages=[{"role": "user", "content": "Say hello."}]
     )
     told = answer.headers
@@ -21,10 +22,10 @@ def drill(model: str, *, stream: bool) -> str:
     if not stream:
         return f"{facts}: answered"
     try:
-        pieces = sum(1 for chunk in answer.parse() if chunk.choices and chunk.choices[0].delta.content)
+        pieces = [chunk for chunk in answer.parse() if chunk.choices and chunk.choices[0].delta.content]
     except APIError as error:
         return f"{facts}: the stream broke and said so ({error.code})"
-    return f"{facts}: answered in {'one piece' if pieces == 1 else 'pieces'}"
+    return f"{facts}: answered in {'one piece' if len(pieces) == 1 else 'pieces'}"
 
 
 for model in ("works", "overloaded", "out-of-quota"):
