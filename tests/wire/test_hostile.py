@@ -362,11 +362,11 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 async def test_who_cannot_start_says_why_without_a_secret(tmp_path: Path, name: str) -> None:
     """No traceback, no value of a secret, a code that is not 0."""
-    base = {
+    base: dict[str, Any] = {
         "providers": {"up": {"kind": "openai", "api_key": SECRET}},
         "routes": {"*": {"deployments": [{"provider": "up", "model": "*"}]}},
     }
-    broken = {**base, **BROKEN[name]}
+    broken: dict[str, Any] = {**base, **BROKEN[name]}
     broken["server"] = {"port": 0, "state_dir": str(tmp_path / "state"), **broken.get("server", {})}
     path = tmp_path / "lockgate.yaml"
     path.write_text(yaml.safe_dump(broken))
