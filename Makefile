@@ -60,8 +60,9 @@ chaos: setup  ## kill providers under 200 clients and judge what they saw (minut
 soak: setup  ## every policy under every kind of caller for MINUTES=20; nothing may grow
 	@PYTHONPATH=tests:tests/chaos $(BIN)/python tests/chaos/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
-eval: setup  ## measure the guards on the data folder named by LOCKGATE_DATA (absent: says so)
+eval: setup  ## measure guards and semantic cache on the data folder named by LOCKGATE_DATA (absent: says so)
 	@PYTHONPATH=. $(BIN)/python tests/eval/guards.py
+	@PYTHONPATH=. $(BIN)/python tests/eval/cache.py
 
 train-guard: setup  ## train the injection classifier anew from LOCKGATE_DATA and our own texts (about a minute)
 	@$(PIP) --editable '.[train]'

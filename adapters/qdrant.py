@@ -3,7 +3,7 @@
 The engine is never optimized and flushed only when a shard is closed, because every call holds the interpreter. So a
 collection is a row of shards, oldest first: entries are put into the last, and when that has its share a new one
 begins and the oldest is dropped whole. That evicts the oldest entries, and bounds disk, log and memory however much
-passes through. Changing shards takes tens of milliseconds and waits for a quiet second, up to a point.
+passes through. What takes long of that waits for a quiet moment, up to a point.
 """
 
 import asyncio
@@ -13,17 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.qdrant_shard import PAGE, Shard, dims_of
+from adapters.qdrant_folders import BROKEN, Folders, set_aside
+from adapters.qdrant_shard import Shard, dims_of
 from proxy.config import Qdrant
 from proxy.entries import EVERYTHING, Entry, Scored, Selection, StoreUnavailable
 
 logger = logging.getLogger("lockgate")
 
 _SHARES = 8
-_QUIET = 1.0
-"""Seconds without a question after which a shard may be changed."""
+_AT_ONCE = 16
+"""Entries read or put before others may run: embeddings take a tenth of a millisecond each."""
+_QUIET = 0.25
+"""Seconds without a question after which a shard may be opened (hundredths of a second) or closed (tenths)."""
+_RETIRED = 8
+"""Dropped shards that may wait for that."""
 _SWEEP = 60.0
-_BROKEN = ".broken"
 Clock = Callable[[], float]
 State = Literal["ok", "degraded", "down"]
 
@@ -38,12 +42,14 @@ class Collection:
     def __init__(self, folder: Path, dims: int, config: Qdrant, now: Clock, free: Callable[[Path], int]) -> None:
         self.dims = dims
         self._folder = folder
+        self._folders = Folders(folder, dims)
         self._share = max(1, config.max_entries // _SHARES)
         self._most = config.max_entries
         self._min_free = config.min_free
         self._now = now
         self._free = free
         self._shards: list[Shard] = []
+        self._retired: list[Shard] = []
         self._where: dict[str, Shard] = {}
         """The shard of each entry: what is not here need not be looked for."""
         self._asked = 0.0
@@ -52,8 +58,7 @@ class Collection:
 
     def open(self) -> None:
         """Open what is there. Raises OSError when it was made for vectors of another length."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in sorted(each for each in self._folder.iterdir() if each.name.isdigit()):
+        for folder in self._folders.existing():
             found = dims_of(folder)
             if found is not None and found != self.dims:
                 raise OSError(
@@ -68,7 +73,7 @@ class Collection:
                 self._put_aside(folder, error)
         try:
             if not self._shards:
-                self._begin()
+                self._shards.append(self._folders.begin())
             self._trouble = ""
         except StoreUnavailable as error:  # calls go on without it, and it is tried again
             self._trouble = str(error)
@@ -76,11 +81,9 @@ class Collection:
 
     def close(self) -> None:
         """Write everything to disk."""
-        for shard in self._shards:
-            try:
-                shard.close()
-            except StoreUnavailable as error:
-                logger.error("%s was not closed well: %s", shard.folder, error)  # noqa: TRY400 - its cause is another's code
+        for shard in (*self._retired, *self._shards):
+            self._close(shard)
+        self._retired.clear()
         self._shards.clear()
         self._where.clear()
 
@@ -98,7 +101,7 @@ class Collection:
                 entry = self._on(shard, lambda: shard.get(entry_id))  # noqa: B023 - called at once
                 if entry is not None and entry.expires_at > now:
                     found[entry_id] = entry
-                if number % PAGE == 0:
+                if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
         return found
 
@@ -111,8 +114,8 @@ class Collection:
                 raise ValueError(f"a vector of length {len(entry.vector or ())} in a collection for {self.dims}")
         self._asked = self._now()
         self._check_space()
-        for start in range(0, len(entries), PAGE):
-            page = entries[start : start + PAGE]
+        for start in range(0, len(entries), _AT_ONCE):
+            page = entries[start : start + _AT_ONCE]
             if self._shards[-1].writes + len(page) > 2 * self._share and self._shards[-1].writes:
                 self._change()
             shard = self._shards[-1]
@@ -162,15 +165,29 @@ class Collection:
         return sum(self._on(shard, lambda: shard.count(selection)) for shard in list(self._shards))  # noqa: B023
 
     async def tend(self) -> None:
-        """Sweep what has expired, and change the shard when its share is full and nobody asks."""
+        """Sweep what has expired; and when nobody asks, change a shard whose share is full and close a dropped one.
+
+        Raises StoreUnavailable.
+        """
         now = self._now()
         if now - self._swept >= _SWEEP:
             self._swept = now
             await self.delete(Selection(expired_at=int(now)))
         if not self._shards:
-            self._begin()
-        if self._shards[-1].writes >= self._share and now - self._asked >= _QUIET:
+            self._shards.append(self._folders.begin())
+        await self._folders.tend()
+        if self._now() - self._asked < _QUIET:
+            return
+        if self._shards[-1].writes >= self._share:
             self._change()
+        if self._retired:
+            self._close(self._retired.pop(0))
+
+    def _close(self, shard: Shard) -> None:
+        try:
+            shard.close()
+        except StoreUnavailable as error:
+            logger.error("%s was not closed well: %s", shard.folder, error)  # noqa: TRY400 - its cause is another's code
 
     def _note(self, page: Sequence[Entry], shard: Shard) -> None:
         for entry in page:
@@ -198,7 +215,7 @@ class Collection:
                 self._where = {entry_id: where for entry_id, where in self._where.items() if where is not shard}
                 self._put_aside(shard.folder, error)
                 if not self._shards:
-                    self._begin()
+                    self._shards.append(self._folders.begin())
             raise
 
     def _put_aside(self, folder: Path, error: StoreUnavailable) -> None:
@@ -207,24 +224,18 @@ class Collection:
             set_aside(folder)
         except OSError as failure:
             raise StoreUnavailable(f"{folder} cannot be set aside: {failure}") from failure
-        logger.error("%s cannot be used and was set aside as %s: %s", folder, folder.name + _BROKEN, error)
-
-    def _begin(self) -> None:
-        """A new shard, into which entries are put from now on. Raises StoreUnavailable."""
-        try:
-            names = [each.name for each in self._folder.iterdir() if each.name[:1].isdigit()]
-        except OSError as error:
-            raise StoreUnavailable(str(error)) from error
-        last = max((int(name.partition(".")[0]) for name in names), default=0)
-        self._shards.append(Shard(self._folder / f"{last + 1:06}", self.dims))
+        logger.error("%s cannot be used and was set aside as %s: %s", folder, folder.name + BROKEN, error)
 
     def _change(self) -> None:
         """Begin a new shard, and drop the oldest as long as the new one's share would be too much."""
-        self._begin()
+        self._shards.append(self._folders.begin())
         while len(self._shards) > 1 and sum(each.writes for each in self._shards) > self._most - 2 * self._share:
             oldest = self._shards.pop(0)
             self._where = {entry_id: shard for entry_id, shard in self._where.items() if shard is not oldest}
-            oldest.drop()
+            self._folders.drop(oldest.folder)
+            self._retired.append(oldest)
+        while len(self._retired) > _RETIRED:
+            self._close(self._retired.pop(0))
 
 
 class EmbeddedQdrant:
@@ -272,15 +283,6 @@ class EmbeddedQdrant:
                     await each.tend()
                 except StoreUnavailable as error:
                     logger.warning("the upkeep of the cache's store failed: %s", error)
-
-
-def set_aside(folder: Path) -> Path | None:
-    """Move a collection out of the way, for one of another shape to begin; where it is now, None if there was none."""
-    if not folder.exists():
-        return None
-    target = folder.with_name(folder.name + _BROKEN)
-    shutil.rmtree(target, ignore_errors=True)
-    return folder.rename(target)
 
 
 def _free(folder: Path) -> int:

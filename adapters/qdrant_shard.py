@@ -4,9 +4,7 @@ Every call holds the interpreter (LIBRARIES §2), so each is small: pages, never
 called, and `flush` only by closing.
 """
 
-import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +51,7 @@ class Shard:
         self.writes = 0
         """How many entries were put since it was opened, and how many were there then."""
         with _calling:
-            self._engine = edge.EdgeShard.load(str(folder)) if folder.exists() else _create(folder, dims)
+            self._engine = _load(folder, dims) if folder.exists() else _create(folder, dims)
             self.writes = self._engine.info().points_count
 
     def get(self, entry_id: str) -> Entry | None:
@@ -135,12 +133,6 @@ class Shard:
         with _calling:
             self._engine.close()
 
-    def drop(self) -> None:
-        """Close it, and remove its folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(StoreUnavailable):
-            self.close()
-
 
 def dims_of(folder: Path) -> int | None:
     """The length of the vectors in a folder's shard, 0 for none; None when that cannot be read."""
@@ -151,13 +143,23 @@ def dims_of(folder: Path) -> int | None:
     return 0 if size == 1 else int(size)
 
 
-def _create(folder: Path, dims: int) -> edge.EdgeShard:
-    folder.mkdir(mode=0o700, parents=True)
+def _config(dims: int) -> edge.EdgeConfig:
     # the engine wants one vector at least; points need not have it
     vectors = {_VECTOR: edge.EdgeVectorParams(size=dims or 1, distance=edge.Distance.Cosine)}
-    shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
+    # each shard has a pool of its own, and one segment to search
+    return edge.EdgeConfig(vectors=vectors, max_search_threads=1)
+
+
+def _load(folder: Path, dims: int) -> edge.EdgeShard:
+    return edge.EdgeShard.load(str(folder), _config(dims))
+
+
+def _create(folder: Path, dims: int) -> edge.EdgeShard:
+    folder.mkdir(mode=0o700, parents=True)
+    shard = edge.EdgeShard.create(str(folder), _config(dims))
     for name, kind in _INDEXES.items():
-        shard.update(edge.UpdateOperation.create_field_index(name, kind))
+        if dims or name != "fingerprint":  # only queries look for it, and each index costs every put
+            shard.update(edge.UpdateOperation.create_field_index(name, kind))
     return shard
 
 

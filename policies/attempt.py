@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 
-from proxy.call import Attempt, Call
+from proxy.call import Attempt, Call, Record
 from proxy.errors import GatewayError, UpstreamError
 from proxy.reply import Reply
 
+PutCost = Callable[[Call, Record], None]
+
 
 class SendOnce:
-    """Sends a call to its deployment, or to its route's first. `now` is a monotonic clock in seconds."""
+    """Sends a call to its deployment, or to its route's first. `now` is a monotonic clock in seconds.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `put_cost` puts the cost of an answer into its record as soon as its usage is known, for caches that keep it.
+    """
+
+    def __init__(self, now: Callable[[], float], put_cost: PutCost | None = None) -> None:
         self._now = now
+        self._put_cost = put_cost
 
     async def __call__(self, call: Call, /) -> Reply:
         """The provider's committed reply. Raises what the provider raises."""
@@ -24,6 +30,8 @@ class SendOnce:
         try:
             reply = await deployment.provider(call, deployment)
             attempt.kind, attempt.status = "ok", reply.status
+            if self._put_cost is not None and record.usage is not None:
+                self._put_cost(call, record)
         except UpstreamError as error:
             attempt.kind, attempt.status = error.kind, error.upstream_status
             raise

@@ -90,7 +90,7 @@ class ExactCache:
             record.cache = "bypass"
             self._kept.counts.bypassed += 1
         reply = await self._go_on(call, next)
-        if controls.store and reply.status == _OK and not record.fallbacks:
+        if controls.store and reply.status == _OK and not record.fallbacks and not record.cache.startswith("hit"):
             self._keep_when_over(call, key, reply)
         return reply
 

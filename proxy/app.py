@@ -28,6 +28,7 @@ from policies.parameters import Parameters, told
 from policies.read import ReadBody
 from policies.record import KeepTexts, Kept, WriteRecord
 from policies.rename import Rename
+from policies.semantic_cache import SemanticCache
 from policies.short_form import ShortForm
 from policies.single_flight import SingleFlight
 from proxy.build import Plan, ProviderMaker, listens, make_routes, plan, price_book, timeouts
@@ -47,6 +48,7 @@ from proxy.places import Capacity
 from proxy.prices import PriceBook
 from proxy.router import Router
 from proxy.runtime import Runtime
+from proxy.semantic import make_semantic_cache
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
@@ -82,20 +84,24 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         (each.provider, each.model) for route in planned.routes.values() for each in route.deployments
     )
     keepers.access_log.on = config.log.access
+    prices = price_book(config, planned)
     guards = guards_of(config, keepers, transport)
     callers = callers_of(config, keepers)
-    before, after = policies(config, keepers, router, Doors(callers, guards), price_book(config, planned))
+    before, after = policies(config, keepers, router, Doors(callers, guards), prices)
+    innermost = SendOnce(time.monotonic, Costs(prices.find).seal if config.exact_cache is not None else None)
     if keepers.caches is not None:
         keepers.caches.explainers.clear()
         for _, policy in after:
             if isinstance(policy, ExactCache):
                 keepers.caches.explainers["exact"] = policy.explain
+            elif isinstance(policy, SemanticCache):
+                keepers.caches.explainers["semantic"] = policy.explain
     handlers: dict[str, Handler] = {}
     for endpoint in ENDPOINTS:
-        handlers[endpoint.name] = chain([each for _, each in before + after], SendOnce(time.monotonic))
+        handlers[endpoint.name] = chain([each for _, each in before + after], innermost)
     handlers["models"] = chain([each for _, each in before + _counting(after)], ModelList(router, int(time.time())))
     shortened = [*(each for _, each in before), ShortForm(), *(each for _, each in after)]
-    handlers[GENERATE.name] = chain(shortened, SendOnce(time.monotonic))
+    handlers[GENERATE.name] = chain(shortened, innermost)
     runtime = Runtime(
         handlers=handlers,
         router=router,
@@ -188,11 +194,13 @@ def policies(
         # before anything is shared or looked up: an answer from a cache is for calls that may be made
         ("input_guards", doors.guards.input if doors.guards is not None else None),
         # before whatever heeds them; a member that is for us alone goes no further
-        ("cache_controls", ReadCacheControls() if config.single_flight or config.exact_cache else None),
+        ("cache_controls", ReadCacheControls() if config.sharing else None),
         # before anything that costs: followers neither look up, embed nor spend
         ("single_flight", _single_flight(config, doors, record)),
         # a hit costs no embedding, no budget and no attempt
         ("exact_cache", _exact_cache(config, keepers, doors)),
+        # an exact hit needs no embedding; whatever is stored has passed all that stands below
+        ("semantic_cache", _semantic_cache(config, keepers, doors, router)),
         # inside of the caches: what they keep has been guarded
         ("output_guards", doors.guards.output if doors.guards is not None else None),
         # after everything that may answer for nothing, once for all attempts
@@ -237,7 +245,18 @@ def _exact_cache(config: Config, keepers: Keepers, doors: Doors) -> ExactCache |
         return None
     if keepers.caches is None or keepers.caches.exact is None:
         raise OSError("exact_cache was not configured at start: it begins with a restart")
-    return ExactCache(config.exact_cache, keepers.caches.exact, doors.digest, time.time)
+    follows = config.semantic_cache is not None
+    return ExactCache(config.exact_cache, keepers.caches.exact, doors.digest, time.time, semantic_follows=follows)
+
+
+def _semantic_cache(config: Config, keepers: Keepers, doors: Doors, router: Router) -> SemanticCache | None:
+    if config.semantic_cache is None:
+        return None
+    if keepers.caches is None or keepers.caches.semantic is None:
+        raise OSError("semantic_cache was not configured at start: it begins with a restart")
+    failover = _failover(config, keepers, router)
+    upstream = chain([failover] if failover is not None else [], SendOnce(time.monotonic))
+    return make_semantic_cache(config.semantic_cache, keepers.caches.semantic, upstream=upstream, guards=doors.digest)
 
 
 def _budget(config: Config, keepers: Keepers, router: Router, prices: PriceBook) -> EnforceBudgets | None:

@@ -1,4 +1,4 @@
-"""`lockgate cache stats | clear | explain | migrate`: the first three ask the running gateway, which owns the store."""
+"""`lockgate cache stats | clear | explain | migrate | calibrate`: the first three ask the running gateway, which owns the store."""
 
 import argparse
 import http.client
@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.caches import store_folder
+from proxy.calibrate import calibrate
 from proxy.config import Config
 from proxy.keepers import Keepers
 
@@ -43,6 +44,10 @@ def add_cache_parser(
         "migrate", parents=[parent], help="begin a collection anew, for vectors of another length"
     )
     migrate.add_argument("collection")
+    calibrate = actions.add_parser(
+        "calibrate", parents=[parent], help="measure from which similarity on the semantic cache may answer"
+    )
+    calibrate.add_argument("--embedder", choices=["use", "minilm"], help="instead of the configured one")
 
 
 def cache_request(options: argparse.Namespace) -> tuple[str, str, Json | None]:
@@ -88,6 +93,13 @@ def cache_command(options: argparse.Namespace, config: Config) -> int:
     return 0 if answer.status == _OK else 1
 
 
+async def cache_work(options: argparse.Namespace, config: Config) -> int:
+    """The actions that ask no gateway. Raises OSError."""
+    if options.action == "calibrate":
+        return await calibrate(config, options.embedder)
+    return await migrate(config, options.collection)
+
+
 async def migrate(config: Config, collection: str) -> int:
     """Set a collection aside (embedded), or drop it (server). Raises OSError while an instance runs on the state."""
     if config.qdrant.url:
@@ -102,7 +114,8 @@ async def migrate(config: Config, collection: str) -> int:
     keepers = Keepers.open(config)  # nobody else has the folder while we hold it
     try:
         folder = store_folder(config) / Path(collection).name
-        target = importlib.import_module("adapters.qdrant").set_aside(folder)
+        there = folder.exists()
+        target = importlib.import_module("adapters.qdrant_folders").set_aside(folder) if there else None
     finally:
         await keepers.aclose()
     print(f"{folder} does not exist" if target is None else f"set aside as {target}; it begins anew at the next start")

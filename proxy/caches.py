@@ -14,10 +14,12 @@ from policies.cache_kept import Counts, ExactKept, Hit, Served
 from policies.cache_memory import Memory
 from policies.cache_store import Store
 from policies.cache_writer import CacheWriter
+from policies.semantic_kept import SemanticCounts, SemanticKept, Tallies
 from proxy.call import Call
 from proxy.config import Config, Qdrant
 from proxy.entries import Selection
 from proxy.runtime import Service
+from proxy.semantic import make_embedder
 from proxy.version import VERSION
 
 _PENDING = 64 * 1024 * 1024
@@ -58,12 +60,15 @@ class Caches(msgspec.Struct, frozen=True):
     stores: Stores
     served: Served
     exact: ExactKept | None = None
+    semantic: SemanticKept | None = None
+    embedder: Service | None = None
     explainers: dict[str, Callable[[Call], dict[str, Any]]] = {}
 
     @property
     def tiers(self) -> dict[str, Tier]:
         """The caches by name."""
-        return {} if self.exact is None else {"exact": self.exact}
+        named: dict[str, Tier | None] = {"exact": self.exact, "semantic": self.semantic}
+        return {name: tier for name, tier in named.items() if tier is not None}
 
     def about(self) -> dict[str, str]:
         """What the store is and how."""
@@ -72,22 +77,40 @@ class Caches(msgspec.Struct, frozen=True):
     @property
     def services(self) -> tuple[Service, ...]:
         """In the order in which they start: what writes, after what it writes to."""
-        return (self.stores,) if self.exact is None else (self.stores, self.exact.writer)
+        parts = (
+            self.stores,
+            self.embedder,
+            self.exact.writer if self.exact is not None else None,
+            self.semantic.writer if self.semantic is not None else None,
+        )
+        return tuple(part for part in parts if part is not None)
 
 
 def make_caches(config: Config) -> Caches | None:
     """The caches that are configured; None without any. Touches no state: the services are started later."""
-    if config.exact_cache is None:
+    if config.exact_cache is None and config.semantic_cache is None:
         return None
     stores, served = make_stores(config), Served()
-    exact = ExactKept(
-        store=stores.collection("exact", 0),
-        memory=Memory(config.exact_cache.memory, time.time, _FRESH if config.qdrant.url else None),
-        writer=CacheWriter("exact_cache", _PENDING),
-        served=served,
-        counts=Counts(),
-    )
-    return Caches(stores, served, exact)
+    exact = semantic = embedder = None
+    if config.exact_cache is not None:
+        exact = ExactKept(
+            store=stores.collection("exact", 0),
+            memory=Memory(config.exact_cache.memory, time.time, _FRESH if config.qdrant.url else None),
+            writer=CacheWriter("exact_cache", _PENDING),
+            served=served,
+            counts=Counts(),
+        )
+    if config.semantic_cache is not None:
+        embedder = make_embedder(config.semantic_cache.embedder, config.transport.ca_file)
+        semantic = SemanticKept(
+            store=stores.collection("semantic", embedder.size),
+            embedder=embedder,
+            writer=CacheWriter("semantic_cache", _PENDING),
+            served=served,
+            counts=SemanticCounts(),
+            tallies=Tallies(),
+        )
+    return Caches(stores, served, exact, semantic, embedder)
 
 
 def make_stores(config: Config) -> Stores:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from proxy.cache_commands import add_cache_parser, cache_command, migrate
+from proxy.cache_commands import add_cache_parser, cache_command, cache_work
 from proxy.cli_identity import COMMANDS as IDENTITY
 from proxy.cli_identity import add_identity_commands, run_identity
 from proxy.commands import check, explain, fake, guard_test, import_litellm, serve
@@ -75,10 +75,10 @@ def _guard(options: argparse.Namespace, source: Source) -> int:
 
 
 def _cache(options: argparse.Namespace, source: Source) -> int:
-    if options.action != "migrate":
+    if options.action not in ("migrate", "calibrate"):
         return cache_command(options, source.load())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(migrate(source.load(), options.collection))
+        return runner.run(cache_work(options, source.load()))
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Source], int]] = {

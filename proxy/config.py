@@ -15,6 +15,7 @@ from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
 from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig
 from policies.parameters import ParametersConfig
+from policies.semantic_cache import SemanticCacheConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.logs import LogConfig
 from proxy.prices import PricesConfig
@@ -254,6 +255,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     security_log: SecurityLogConfig = msgspec.field(default_factory=SecurityLogConfig)
     single_flight: SingleFlightConfig | None = None
     exact_cache: ExactCacheConfig | None = None
+    semantic_cache: SemanticCacheConfig | None = None
     failover: FailoverConfig | None = None
     budget: BudgetConfig | None = None
     prices: PricesConfig = msgspec.field(default_factory=PricesConfig)
@@ -265,6 +267,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     qdrant: Qdrant = msgspec.field(default_factory=Qdrant)
     database: Secret = msgspec.field(default_factory=Secret)
     """The URL of what must last; empty: a file in the state folder."""
+
+    @property
+    def sharing(self) -> bool:
+        """Whether one answer may serve several calls."""
+        return any(each is not None for each in (self.single_flight, self.exact_cache, self.semantic_cache))
 
     @property
     def deployments(self) -> list[DeploymentConfig]:

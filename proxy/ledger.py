@@ -31,10 +31,7 @@ _GROUPS = ("day", "caller", "owner", "route", "provider", "model")
 _SUMS = ("calls", "prompt", "completion", "cached", "cost", "saved", "estimated", "unpriced")
 
 _FIND = f"SELECT {', '.join(_COLUMNS)} FROM ledger WHERE call_id IN ({{listed}})"  # noqa: S608 - names of ours
-_WRITE = (
-    f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + name for name in _COLUMNS)}) "  # noqa: S608
-    f"ON CONFLICT (call_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
-)
+_REPLACE = f"ON CONFLICT (call_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
 _SUM = (
     f"INSERT INTO usage_days ({', '.join(_GROUPS + _SUMS)}) "  # noqa: S608 - as above
     f"VALUES ({', '.join(':' + name for name in _GROUPS + _SUMS)}) ON CONFLICT ({', '.join(_GROUPS)}) "
@@ -114,7 +111,7 @@ def _enter(sql: Sql, entries: list[Entry], held: set[str]) -> None:
         ],
     )
     sql.many(_SUM, [dict(zip(_GROUPS + _SUMS, (*key, *change), strict=True)) for key, change in sorted(sums.items())])
-    sql.many(_WRITE, [row for row, _ in entries])
+    sql.insert("ledger", _COLUMNS, [row for row, _ in entries], _REPLACE)
 
 
 def _is_kept(entry: Entry, held: set[str]) -> bool:

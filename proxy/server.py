@@ -31,6 +31,7 @@ _HEAD_TIME = 20.0
 """Seconds for a head to arrive once it has begun."""
 _AFTER_CUT = 5.0
 """Seconds for what was cut to be sent."""
+_CLOSE = (b"connection", b"close")
 _GC_THRESHOLD = (50_000, 20, 20)
 """Collections are rarer than by default: a call makes few cycles, and a pause delays every stream."""
 
@@ -165,8 +166,18 @@ class Server:
         """Begin to end; a second call hurries."""
         if self._stopping.is_set():
             self._hurry.set()
+            return
         self._health.draining = True
         self._stopping.set()
+        self._ask_to_leave()
+
+    def _ask_to_leave(self) -> None:
+        """Answers from now on end their connection: who pools them, such as a load balancer, must not find one closed
+        just as it sends a request on it. uvicorn takes its standing headers anew from its configuration each second.
+        """
+        config, state = self._uvicorn.config, self._uvicorn.server_state
+        config.encoded_headers = [*config.encoded_headers, _CLOSE]
+        state.default_headers = [*state.default_headers, _CLOSE]
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ one function: on SQLite it runs in the one thread that writes, on PostgreSQL (`p
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
@@ -24,6 +25,8 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 Values = Mapping[str, Any]
 
+_ROWS = 20
+"""Rows of one statement."""
 _BUSY = 5.0
 """Seconds that another program may hold the file."""
 _TRIES = 50
@@ -45,6 +48,10 @@ class Sql(Protocol):
 
     def many(self, statement: str, values: Sequence[Values]) -> None:
         """Run a statement once for each; not at all for none."""
+        ...
+
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Values], conflict: str) -> None:
+        """Insert rows, whose members are in the order of the columns; `conflict` says what to do where one is there."""
         ...
 
 
@@ -162,6 +169,19 @@ class SqliteSql:
     def many(self, statement: str, values: Sequence[Values]) -> None:
         """Run a statement once for each."""
         self._connection.executemany(statement, values)
+
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Values], conflict: str) -> None:
+        """Insert rows, many with one statement: between two of them the loop's thread wants its turn."""
+        for at in range(0, len(rows), _ROWS):
+            part = rows[at : at + _ROWS]
+            values = [value for row in part for value in row.values()]
+            self._connection.execute(_insertion(table, columns, len(part), conflict), values)
+
+
+@functools.lru_cache(maxsize=2 * _ROWS)
+def _insertion(table: str, columns: tuple[str, ...], count: int, conflict: str) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)} {conflict}"  # noqa: S608 - names of ours
 
 
 def make_file(path: Path) -> None:

@@ -74,6 +74,11 @@ class PostgresSql:
         if values:
             self._connection.execute(_prepared(statement), [dict(each) for each in values])
 
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Values], conflict: str) -> None:
+        """Insert rows."""
+        values = ", ".join(f":{name}" for name in columns)
+        self.many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) {conflict}", rows)  # noqa: S608 - names of ours
+
 
 @functools.cache
 def _prepared(statement: str) -> TextClause:

@@ -65,6 +65,23 @@ async def test_sigterm_turns_readiness_off_at_once_and_still_accepts_for_a_while
         assert await asyncio.wait_for(gate.process.wait(), 10) == 0
 
 
+async def test_while_it_drains_answers_end_their_connections(tmp_path: Path, base_url: str) -> None:
+    """A load balancer's pool empties itself, so that it sends nothing on a connection that is about to close."""
+    async with gateway(tmp_path, config(base_url, drain_delay="3s")) as gate, Connection(gate.url) as pooled:
+        assert "connection" not in (await pooled.request("POST", CHAT, chat())).headers
+        gate.process.terminate()
+        await becomes(lambda: status_of(gate), 503)
+        async with Connection(gate.url) as other:
+            for wire, path, body in ((pooled, CHAT, chat(stream=True)), (other, "/health/live", b"")):
+                answer = await wire.request("POST" if body else "GET", path, body)
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+                assert await asyncio.wait_for(wire.reader.read(), 5) == b""
+
+
+async def status_of(gate: Gateway) -> int:
+    return (await ready(gate)).status
+
+
 async def test_what_outlasts_the_drain_is_cut_with_an_error_event(tmp_path: Path, base_url: str) -> None:
     """No `[DONE]`: the client knows that it has not everything."""
     async with gateway(tmp_path, config(base_url, drain_delay="0s", drain_timeout="500ms")) as gate:

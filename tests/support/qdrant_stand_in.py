@@ -38,6 +38,10 @@ class QdrantStandIn:
         self._runner: web.AppRunner | None = None
 
     @property
+    def is_running(self) -> bool:
+        return self._runner is not None
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

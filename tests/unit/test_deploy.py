@@ -11,6 +11,7 @@ import environments
 import pytest
 import yaml
 
+from proxy.build import plan, price_book
 from proxy.config_file import ConfigError, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -248,3 +249,21 @@ def test_production_does_not_start_without_its_secrets(path: str, missing: str) 
     del env[missing]
     with pytest.raises(ConfigError, match=missing):
         load_config(ROOT / path, env)
+
+
+@pytest.mark.parametrize("path", ["deploy/lockgate.prod.yaml", "deploy/kubernetes/base/lockgate.yaml"])
+def test_every_model_of_a_shipped_configuration_has_a_price(path: str) -> None:
+    """Else a key with a budget could not use its route."""
+    names = ("API_SECRET_KEY", "LITELLM_MASTER_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "GROQ_API_KEY")
+    env = dict.fromkeys((*names, "OPENROUTER_API_KEY"), "0123456789abcdef" * 4)
+    stores = {"DATABASE_URL": "postgresql://a@b/c", "LIMITS_STORE": "memory://", "EMBEDDINGS_URL": "http://tei:8080"}
+    config = load_config(ROOT / path, {**env, **stores})
+    planned = plan(config, lambda _: True)
+    find = price_book(config, planned).find
+    unpriced = {
+        (each.provider, each.model)
+        for name, route in planned.routes.items()
+        for each in route.deployments
+        if find(each.provider, each.model, name) is None
+    }
+    assert unpriced == set()

@@ -64,6 +64,15 @@ def default_gateway(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def example_gateway(folder: Path, config: Path, variables: Mapping[str, str]) -> Iterator[Server]:
+    """`lockgate serve` with an example's configuration, state in `folder`, and no provider's key."""
+    env = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
+    env |= {"LOCKGATE_PORT": "0", "LOCKGATE_STATE": str(folder / "state"), **variables}
+    with _process(["serve", "--config", str(config)], folder / "gateway.log", env=env) as process:
+        yield _answering(process, "/health/ready", folder / "gateway.log")
+
+
+@contextmanager
 def _process(
     arguments: list[str], log: Path, *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:

@@ -155,44 +155,47 @@ async def test_the_operator_sees_and_clears(tmp_path: Path) -> None:
         assert (await post(running, b'{"request_id":"none"}', "/system/cache/feedback")).status == 404
 
 
+async def lockgate(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
+    """`lockgate cache …`: exit code, what it printed, what it complained of."""
+    command = [sys.executable, "-m", "proxy.cli", "cache", *arguments, "--config", str(tmp_path / "lockgate.yaml")]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    out, errors = await process.communicate()
+    return process.returncode or 0, out.decode(), errors.decode()
+
+
 async def test_the_command_line_asks_the_running_gateway(tmp_path: Path) -> None:
-    """stats, explain and clear print JSON; migrate refuses while an instance runs."""
-    async with upstream() as (_, url), gateway(tmp_path, config(url)) as running:
-        await post(running, chat())
-        (tmp_path / "body.json").write_bytes(chat())
-
-        async def lockgate(*arguments: str) -> tuple[int, str, str]:
-            command = [
-                sys.executable,
-                "-m",
-                "proxy.cli",
-                "cache",
-                *arguments,
-                "--config",
-                str(tmp_path / "lockgate.yaml"),
-            ]
-            pipe = asyncio.subprocess.PIPE
-            process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-            out, errors = await process.communicate()
-            return process.returncode or 0, out.decode(), errors.decode()
-
-        code, out, _ = await lockgate("explain", str(tmp_path / "body.json"), "--url", running.url)
-        assert code == 0
-        assert json.loads(out)["exact"]["in_memory"]
-        code, out, _ = await lockgate("clear", "--everything", "--url", running.url)
-        assert json.loads(out) == {"removed": {"exact": 1}}
-        code, out, _ = await lockgate("stats", "--url", running.url)
-        assert json.loads(out)["exact"]["entries"] == 0
-        code, _, errors = await lockgate("migrate", "exact")
+    """stats, explain and clear print JSON; migrate waits until no instance runs, and begins anew."""
+    async with upstream() as (_, url):
+        async with gateway(tmp_path, config(url)) as running:
+            await post(running, chat())
+            (tmp_path / "body.json").write_bytes(chat())
+            code, out, _ = await lockgate(tmp_path, "explain", str(tmp_path / "body.json"), "--url", running.url)
+            assert code == 0
+            assert json.loads(out)["exact"]["in_memory"]
+            code, out, _ = await lockgate(tmp_path, "clear", "--everything", "--url", running.url)
+            assert json.loads(out) == {"removed": {"exact": 1}}
+            code, out, _ = await lockgate(tmp_path, "stats", "--url", running.url)
+            assert json.loads(out)["exact"]["entries"] == 0
+            code, _, errors = await lockgate(tmp_path, "migrate", "exact")
+            assert code == 1
+            assert "in use by another instance" in errors
+            assert await verdict(running, chat()) == "miss"
+        code, out, _ = await lockgate(tmp_path, "migrate", "exact")
+        assert (code, "set aside" in out) == (0, True)
+        async with gateway(tmp_path, config(url)) as running:
+            assert await verdict(running, chat()) == "miss"
+        code, _, errors = await lockgate(tmp_path, "stats", "--url", "http://127.0.0.1:9")
         assert code == 1
-        assert "in use by another instance" in errors
+        assert "lockgate:" in errors
 
 
 async def test_a_dead_server_costs_hits_and_nothing_else(tmp_path: Path) -> None:
     """Bypass and degraded while it is away, used again without a restart; what was stored before is still there."""
     async with qdrant_stand_in() as server, upstream() as (fake, url):
-        store = {"url": server.url, "timeout": "2s", "cool_down": "100ms"}
+        store = {"url": server.url, "timeout": "20s", "cool_down": "100ms"}
         async with gateway(tmp_path, config(url, qdrant=store, exact_cache={"memory": "1B"})) as running:
+            await well(running)
             assert await verdict(running, chat(text="kept")) == "miss"
             assert await verdict(running, chat(text="kept")) == "hit-exact"
             await server.stop()
@@ -201,9 +204,7 @@ async def test_a_dead_server_costs_hits_and_nothing_else(tmp_path: Path) -> None
                 assert (answered.status, answered.headers["x-lockgate-cache"]) == (200, "bypass")
             assert await _qdrant(running) == "degraded"
             await server.start()
-            async with asyncio.timeout(20):
-                while await _qdrant(running) != "ok":  # noqa: ASYNC110 - another process has no event to wait for
-                    await asyncio.sleep(0.05)
+            await well(running)
             before = fake.stats.requests
             assert await verdict(running, chat(text="kept")) == "hit-exact"
             assert fake.stats.requests == before
@@ -215,14 +216,24 @@ async def _qdrant(running: Gateway) -> str:
     return parts["qdrant"]
 
 
+async def well(running: Gateway) -> None:
+    """Wait until its store is."""
+    async with asyncio.timeout(60):
+        while await _qdrant(running) != "ok":  # noqa: ASYNC110 - another process has no event to wait for
+            await asyncio.sleep(0.05)
+
+
 async def test_two_instances_share_a_server(tmp_path: Path) -> None:
     """What one stores the other serves."""
     async with qdrant_stand_in() as server, upstream() as (fake, url):
-        shared = config(url, qdrant={"url": server.url, "timeout": "2s"})
+        shared = config(url, qdrant={"url": server.url, "timeout": "20s", "cool_down": "100ms"})
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
         async with gateway(tmp_path / "a", shared) as one, gateway(tmp_path / "b", shared) as other:
+            await well(one)
+            await well(other)
             assert await verdict(one, chat()) == "miss"
+            await admin(one, "/system/cache/clear", {"older_than": "1h"})  # waits for what is to be written
             assert await verdict(other, chat()) == "hit-exact"
             assert fake.stats.requests == 1
 

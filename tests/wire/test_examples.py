@@ -55,5 +55,6 @@ def test_the_curl_example_shows_the_wire(example_env: dict[str, str]) -> None:
 
 
 def test_every_example_is_run() -> None:
-    """A new folder needs a test."""
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == {*RUNS, "curl"}
+    """A new folder needs a test; those with a configuration of their own have theirs in test_example_features.py."""
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir() and not (path / "lockgate.yaml").exists()}
+    assert folders == {*RUNS, "curl"}

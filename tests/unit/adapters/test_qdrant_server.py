@@ -12,6 +12,7 @@ from support.calls import Clock
 from support.entries import at, entry_of
 from support.qdrant_stand_in import OPENAPI, QdrantStandIn, check, qdrant_stand_in
 
+from adapters.qdrant_admin import QdrantAdmin
 from adapters.qdrant_server import QdrantServer, ServerCollection
 from adapters.transport_aiohttp import AiohttpTransport
 from proxy.config import Qdrant
@@ -32,6 +33,8 @@ async def connected(server: QdrantStandIn, dims: int = 0) -> AsyncIterator[tuple
     service = QdrantServer(config, AiohttpTransport(ssl.create_default_context(), agent="test"), Clock(1500.0))
     store = service.collection("exact", dims)
     await service.start()
+    if server.is_running:
+        await until(lambda: service.state() == "ok")
     try:
         yield service, store
     finally:
@@ -115,6 +118,11 @@ async def test_vectors_of_another_length_are_refused_at_start(server: QdrantStan
     with pytest.raises(OSError, match="lockgate cache migrate lockgate_exact"):
         async with connected(server, dims=3):
             pass
+    admin = QdrantAdmin(server.url, "")  # what the command does
+    await admin.drop("lockgate_exact")
+    await admin.aclose()
+    async with connected(server, dims=3) as (_, store):
+        assert await store.count() == 0
 
 
 async def test_the_sweeper_removes_what_has_expired(server: QdrantStandIn) -> None:

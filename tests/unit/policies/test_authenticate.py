@@ -87,25 +87,6 @@ async def test_what_is_not_configured_is_not_tried() -> None:
         assert caught.value.code == "invalid_api_key"
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "together"),
-    [
-        ("192.0.2.1", "192.0.2.2", False),
-        ("192.0.2.1", "::ffff:192.0.2.1", True),
-        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
-        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
-        ("fe80::1%eth0", "fe80::2%eth1", True),
-        ("", "unix", False),
-    ],
-)
-def test_failures_are_counted_by_customer(first: str, second: str, together: bool) -> None:
-    """An IPv6 address is as good as its /64."""
-    failures = Failures(1, lambda: 5.0)
-    failures.count(first)
-    assert failures.wait(first) == 60.0
-    assert (failures.wait(second) > 0) is together
-
-
 def test_a_flood_of_addresses_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory stays bounded."""
     monkeypatch.setattr("proxy.failures._REMEMBERED", 10)

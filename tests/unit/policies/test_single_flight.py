@@ -315,7 +315,7 @@ async def test_a_starter_that_left_is_amended_once_its_usage_is_known() -> None:
     upstream.more.set()
     await text_of(staying)
     await settle()
-    assert amended == [starter]
+    assert [each.record for each in amended] == [starter.record]
     assert starter.record.usage == Usage(7, 8)
 
     alone = Upstream(b"1", b"2", streaming=True)
@@ -323,4 +323,4 @@ async def test_a_starter_that_left_is_amended_once_its_usage_is_known() -> None:
     await (await shared(make_call(stream=True), alone)).aclose("client_disconnect")
     await settle()
     assert alone.closed
-    assert amended == [starter]
+    assert [each.record for each in amended] == [starter.record]

@@ -1,12 +1,15 @@
 """What stands in a record as its cost: what was answered, and nothing that was not."""
 
 import pytest
-from support.calls import make_call
+from support.calls import Provider, make_call, make_route
 
-from proxy.call import Attempt, Outcome, Record, Usage
+from policies.attempt import SendOnce
+from proxy.call import Attempt, Call, Outcome, Record, Usage
 from proxy.costs import Costs
+from proxy.deployments import Deployment
 from proxy.guess import tokens_asked, tokens_of
 from proxy.money import Price, Rates
+from proxy.reply import Reply
 
 PRICES = {"m": Price(Rates(1_000, 2_000))}
 
@@ -80,3 +83,15 @@ def test_tokens_are_guessed_by_bytes_and_files_apart() -> None:
     assert tokens_asked(b'"data":"' + b"A" * 90_000) == tokens_of(8) + 1500
     prose = b'{"messages":[{"content":"' + b"some words and more " * 20_000 + b'"}]}'
     assert tokens_asked(prose) == tokens_of(len(prose))
+
+
+async def test_what_an_answer_cost_is_known_before_a_cache_keeps_it() -> None:
+    """As soon as its usage is."""
+
+    async def answer(call: Call, _deployment: Deployment) -> Reply:
+        call.record.usage = Usage(10, 5)
+        return Reply.whole(b"{}")
+
+    call = make_call(route=make_route(Provider(answer), "m"))
+    await SendOnce(lambda: 0.0, Costs(price_of).seal)(call)
+    assert call.record.cost == 20

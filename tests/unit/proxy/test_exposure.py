@@ -1,8 +1,6 @@
-"""What the gateway refuses to start with, and why it says so."""
+"""What must be true before others than this machine can reach the gateway, and what each refusal says."""
 
-import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,137 +9,134 @@ import yaml
 
 from proxy.config_file import ConfigError, parse_config
 from proxy.exposure import identity_notes
-from proxy.identity import kept_secret
-from proxy.weak import ADMIN_LENGTH, weakness
+from proxy.weak import weakness
 
 ROOT = Path(__file__).parents[3]
-GOOD = "9f8e7d6c5b4a39281706f5e4d3c2b1a0"
-HASH = "$argon2id$v=19$m=65536,t=3,p=4$0BsUGesyEpbCvXTZ1mpiGQ$ZNnQiRhwG3zwt4n2jodEu3wKZ5Ap8A4t6l0rtmha4pc"
+SMALL: dict[str, Any] = {"providers": {"fake": {"kind": "fake"}}, "routes": {"m": {"deployments": [{"provider": "fake", "model": "fake/echo"}]}}}  # fmt: skip
+GOOD = "8f14e45fceea167a5a36dedd4bea2543"
+HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$RxDTyzTnPUi3vXcHPoJkRfEbbWmXbtKwvlBcBbdqBpY"
 LOGIN = {"login": {"users": [{"name": "a", "password_hash": HASH}]}}
-ISSUER = {"issuer": "https://i.example", "audience": "a", "jwks": "https://i.example/jwks"}
+PUBLIC = {"server": {"exposure": "public"}}
+ISSUER = {"issuer": "https://i", "audience": "a", "jwks": "https://i/jwks"}
 
 
-def problems(*, public: bool = True, **config: Any) -> list[str]:
-    full = {
-        "providers": {"fake": {"kind": "fake"}},
-        "routes": {"r": {"deployments": [{"provider": "fake", "model": "m"}]}},
-        "server": {"exposure": "public" if public else "loopback"},
-        **config,
-    }
+def problems(*parts: dict[str, Any]) -> list[str]:
+    merged: dict[str, Any] = dict(SMALL)
+    for part in parts:
+        merged |= part
     try:
-        parse_config(yaml.safe_dump(full), {})
+        parse_config(yaml.safe_dump(merged), {})
     except ConfigError as error:
         return error.problems
     return []
 
 
-@pytest.mark.parametrize("authenticate", [{}, {"keys": True}, LOGIN, {"keys": False, "issuers": [ISSUER]}])
-def test_public_wants_authentication_of_any_kind(authenticate: dict[str, object]) -> None:
-    assert problems(authenticate=authenticate) == []
-
-
-@pytest.mark.parametrize("config", [{}, {"authenticate": None}, {"authenticate": {"keys": False}}])
-def test_public_without_authentication_does_not_start(config: dict[str, Any]) -> None:
-    """Also with an admin key: it is one key for everything, and nobody's."""
-    for secrets in ({}, {"admin_key": GOOD}):
-        found = problems(**config, secrets=secrets)
-        assert len(found) == 1
-        assert found[0].startswith("server.exposure:")
+@pytest.mark.parametrize(
+    "off", [{}, {"authenticate": {"keys": False}}, {"authenticate": {"keys": False, "issuers": []}}]
+)
+@pytest.mark.parametrize("server", [{"exposure": "public"}, {"host": "0.0.0.0"}, {"host": "192.0.2.1"}])
+def test_nobody_else_reaches_a_gateway_without_authentication(server: dict[str, Any], off: dict[str, Any]) -> None:
+    """An admin key alone is none; exposure: loopback says that something else keeps others out."""
+    found = problems({"server": server}, off, {"secrets": {"admin_key": GOOD}})
+    assert [each.partition(":")[0] for each in found] == ["server.exposure"]
+    assert "authenticate" in found[0]
+    assert problems({"server": server}, {"authenticate": {}}) == []
+    assert problems({"server": {"host": "0.0.0.0", "exposure": "loopback"}}) == []
 
 
 @pytest.mark.parametrize(
-    "weak",
-    ["tiny-one", "a" * 40, "ab" * 20, "change-me-" + GOOD, "my-Sample-" + GOOD, "sk-1234", "your-secret-key-" + GOOD],
-)
-def test_weak_and_sample_secrets_are_for_this_machine_only(weak: str) -> None:
-    """The reason is said, the secret is not."""
-    for key in ("admin_key", "signing"):
-        found = problems(authenticate=LOGIN, secrets={key: weak})
-        assert len(found) == 1
-        assert found[0].startswith(f"secrets.{key}: it ")
-        assert weak not in found[0]
-        assert problems(public=False, authenticate=LOGIN, secrets={key: weak}) == []
+    ("secret", "why"),
+    [
+        ("change-me", "sample"), ("sk-1234", "sample"), ("your-secret-key-here-and-long-enough-too", "sample"),
+        ("my-super-PASSWORD-that-is-very-long-indeed", "sample"), ("x7-q", "shorter"), ("a" * 40, "varies"),
+        ("abababababababababababababababababab", "varies"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["admin_key", "signing"])
+def test_weak_secrets_are_refused_where_others_come(name: str, secret: str, why: str) -> None:
+    """With the reason and without the secret; on this machine alone they are taken."""
+    parts = ({"authenticate": LOGIN}, {"secrets": {name: secret}})
+    [found] = problems(PUBLIC, *parts)
+    assert found.startswith(f"secrets.{name}: ")
+    assert why in found
+    assert secret not in found
+    assert problems(*parts) == []
 
 
-def test_good_and_empty_secrets_are_taken() -> None:
-    """An empty one is made by the gateway itself."""
-    assert problems(authenticate=LOGIN, secrets={"admin_key": GOOD, "signing": GOOD}) == []
-    assert problems(authenticate=LOGIN, secrets={"admin_key": "", "signing": ""}) == []
-    assert problems(authenticate={}, secrets={"signing": "short"}) == [], "nobody logs in: nothing is signed"
+def test_good_secrets_and_none_are_taken() -> None:
+    """A signing secret that is not configured is made; one that signs nothing does not matter."""
+    assert problems(PUBLIC, {"authenticate": LOGIN}, {"secrets": {"admin_key": GOOD, "signing": GOOD}}) == []
+    assert problems(PUBLIC, {"authenticate": LOGIN}) == []
+    assert problems(PUBLIC, {"authenticate": {}}, {"secrets": {"signing": "weak"}}) == []
 
 
-def test_what_the_sample_file_sets_is_refused_in_public() -> None:
-    """Every value in `.env.example` that a key could be copied from."""
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert {"API_SECRET_KEY", "LITELLM_MASTER_KEY"} <= values.keys()
-    assert all(not values[name] or weakness(values[name], ADMIN_LENGTH) for name in values if name.endswith("_KEY"))
+def test_every_value_of_the_sample_files_is_weak() -> None:
+    """Whoever copies `.env.example` and opens the gateway is told."""
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name in ("API_SECRET_KEY", "LITELLM_MASTER_KEY") and value:
+            assert weakness(value, 16) is not None
+
+
+def test_the_documentations_password_opens_nothing_where_others_come() -> None:
+    """Every hash that stands in our files with its password beside it."""
+    files = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*"), *ROOT.glob("*.y*ml"), ROOT / "README.md"]
+    texts = [path.read_text() for path in files if path.is_file() and path.suffix in (".md", ".yaml", ".yml", ".sh")]
+    hashes = {each for text in texts for each in re.findall(r"\$argon2id\$[^\"'\s]+", text)}
+    assert hashes
+    for each in hashes:
+        login = {"authenticate": {"login": {"users": [{"name": "a", "password_hash": each}]}}}
+        [found] = problems(PUBLIC, login)
+        assert found.startswith("authenticate.login.users[0].password_hash: ")
+        assert problems(login) == []
+
+
+@pytest.mark.parametrize("key", ["two words", 'quo"ted', "a,b,c", "back\\slash", "schlüssel", "ta\tb"])
+def test_an_admin_key_that_no_request_could_present_is_refused(key: str) -> None:
+    """Rather than never accepted."""
+    [found] = problems({"secrets": {"admin_key": key}})
+    assert found.startswith("secrets.admin_key: ")
+    assert key not in found
 
 
 @pytest.mark.parametrize(
     ("authenticate", "path"),
     [
         ({"watch": "6s"}, "authenticate.watch"),
+        ({"watch": "0s"}, "authenticate.watch"),
         ({"login": {"access_ttl": "25h"}}, "authenticate.login.access_ttl"),
-        ({"login": {"refresh_ttl": "1m"}}, "authenticate.login.refresh_ttl"),
-        ({"login": {"users": [{"name": "a", "password_hash": "secret"}]}}, "authenticate.login.users[0].password_hash"),
+        ({"login": {"access_ttl": "2h", "refresh_ttl": "1h"}}, "authenticate.login.refresh_ttl"),
+        ({"login": {"users": [{"name": "a", "password_hash": "plain"}]}}, "authenticate.login.users[0].password_hash"),
         ({"login": {"users": [{"name": "", "password_hash": HASH}]}}, "authenticate.login.users[0].name"),
         ({"login": {"users": [{"name": "a", "password_hash": HASH}] * 2}}, "authenticate.login.users"),
-        ({"issuers": [{**ISSUER, "jwks": "http://i.example/jwks"}]}, "authenticate.issuers[0].jwks"),
-        ({"issuers": [{**ISSUER, "jwks": "file:///etc/passwd"}]}, "authenticate.issuers[0].jwks"),
-        ({"issuers": [{**ISSUER, "audience": []}]}, "authenticate.issuers[0].audience"),
-        ({"issuers": [{**ISSUER, "audience": ""}]}, "authenticate.issuers[0].audience"),
-        ({"issuers": [{**ISSUER, "algorithms": []}]}, "authenticate.issuers[0].algorithms"),
-        ({"issuers": [{**ISSUER, "algorithms": ["HS256"]}]}, "authenticate.issuers[0].algorithms[0]"),
-        ({"issuers": [{**ISSUER, "algorithms": ["none"]}]}, "authenticate.issuers[0].algorithms[0]"),
-        ({"issuers": [{**ISSUER, "issuer": "lockgate"}]}, "authenticate.issuers[0].issuer"),
-        ({"issuers": [{**ISSUER, "name": "key:1"}]}, "authenticate.issuers[0].name"),
-        ({"issuers": [ISSUER, {**ISSUER, "name": "other"}]}, "authenticate.issuers"),
-        ({"issuers": [ISSUER, {**ISSUER, "issuer": "https://i.example/b"}]}, "authenticate.issuers"),
+        ({"issuers": [ISSUER | {"jwks": "http://i/jwks"}]}, "authenticate.issuers[0].jwks"),
+        ({"issuers": [ISSUER | {"jwks": "file:///etc/passwd"}]}, "authenticate.issuers[0].jwks"),
+        ({"issuers": [ISSUER | {"audience": ""}]}, "authenticate.issuers[0].audience"),
+        ({"issuers": [ISSUER | {"audience": []}]}, "authenticate.issuers[0].audience"),
+        ({"issuers": [ISSUER | {"issuer": "lockgate"}]}, "authenticate.issuers[0].issuer"),
+        ({"issuers": [ISSUER | {"algorithms": []}]}, "authenticate.issuers[0].algorithms"),
+        ({"issuers": [ISSUER | {"name": "a/b"}]}, "authenticate.issuers[0].name"),
+        ({"issuers": [ISSUER | {"algorithms": ["HS256"]}]}, "authenticate.issuers[0].algorithms[0]"),
+        ({"issuers": [ISSUER | {"algorithms": ["none"]}]}, "authenticate.issuers[0].algorithms[0]"),
     ],
 )
-def test_what_makes_no_sense_is_said_with_its_path(authenticate: dict[str, object], path: str) -> None:
-    found = problems(public=False, authenticate=authenticate)
-    assert len(found) == 1
-    assert found[0].startswith(f"{path}:")
-    assert HASH not in found[0]
+def test_what_cannot_be_meant_is_named(authenticate: dict[str, Any], path: str) -> None:
+    """And the password of the plain kind is not repeated."""
+    found = problems({"authenticate": authenticate})
+    assert path in [each.partition(": ")[0] for each in found]
+    assert not any("plain" in each for each in found)
 
 
-def test_a_database_that_is_none_is_said_without_its_password() -> None:
-    found = problems(public=False, authenticate={}, database="mysql://me:hunter2@host/x")
-    assert found
-    assert found[0].startswith("database:")
-    assert "hunter2" not in found[0]
+def test_two_issuers_of_one_name_are_refused() -> None:
+    """Their owners would be each other's."""
+    found = problems({"authenticate": {"issuers": [ISSUER, ISSUER | {"issuer": "https://i/other"}]}})
+    assert found == ["authenticate.issuers: 'i' is the name of two"]
 
 
-def test_several_instances_need_one_signing_secret() -> None:
-    """`lockgate check` says so where it could matter."""
-    base = "providers: {f: {kind: fake}}\nroutes: {r: {deployments: [{provider: f, model: m}]}}\nauthenticate: {login: {}}\n"
-    assert identity_notes(parse_config(base, {})) == []
-    shared = base + "database: postgresql://h/d\n"
-    assert "secrets.signing" in identity_notes(parse_config(shared, {}))[0]
-    assert identity_notes(parse_config(shared + f"secrets: {{signing: {GOOD}}}\n", {})) == []
-
-
-def test_a_secret_is_made_once_and_kept_for_its_owner(tmp_path: Path) -> None:
-    path = tmp_path / "signing.key"
-    made = kept_secret(path)
-    assert len(made) == 64
-    assert kept_secret(path) == made
-    assert path.stat().st_mode & 0o777 == 0o600
-    path.write_bytes(b"")
-    with pytest.raises(OSError, match="signing secret"):
-        kept_secret(path)
-
-
-def test_check_says_it_beforehand_and_exits_2(tmp_path: Path) -> None:
-    """As a user sees it."""
-    path = tmp_path / "lockgate.yaml"
-    path.write_text(
-        "server: {host: 0.0.0.0}\nproviders: {f: {kind: fake}}\nroutes: {r: {deployments: [{provider: f, model: m}]}}\n"
-        "authenticate: {login: {}}\nsecrets: {admin_key: sk-1234, signing: change-me}\n"
-    )
-    command = [sys.executable, "-m", "proxy.cli", "check", "--config", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-    assert done.returncode == 2
-    assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["secrets.admin_key", "secrets.signing"]
+def test_several_instances_are_told_to_share_the_signing_secret() -> None:
+    """`lockgate check` says so."""
+    config = yaml.safe_dump(SMALL | {"authenticate": LOGIN, "database": "postgresql://u:pw-of-u@h/d"})
+    [note] = identity_notes(parse_config(config, {}))
+    assert "secrets.signing" in note
+    assert "pw-of-u" not in repr(parse_config(config, {}))
+    assert identity_notes(parse_config(yaml.safe_dump(SMALL | {"authenticate": LOGIN}), {})) == []

@@ -206,6 +206,10 @@ async def test_a_forged_token_opens_nothing(here: Instance, attack: str) -> None
         ({"sub": ""}, "invalid_api_key"),
         ({"sub": 7}, "invalid_api_key"),
         ({"sub": "x" * 200}, "invalid_api_key"),
+        ({"sub": "a\nb"}, "invalid_api_key"),
+        ({"sub": "half a character \ud800"}, "invalid_api_key"),
+        ({"exp": 10**400}, "invalid_api_key"),
+        ({"nbf": -(10**400)}, "invalid_api_key"),
     ],
 )
 async def test_wrong_claims_open_nothing(here: Instance, changes: dict[str, Any], code: str) -> None:
@@ -309,6 +313,35 @@ async def test_a_token_in_memory_ends_with_its_time(here: Instance, authority: A
     here.clock.now += 20
     assert here.tokens.recall(digest(token)) is None
     await here.find(token)
+
+
+@pytest.mark.parametrize("value", [None, "", []])
+async def test_required_claims_must_say_something(here: Instance, authority: Authority, value: object) -> None:
+    believe(here, authority, required=("tenant",))
+    await here.find(authority.sign({**CLAIMS, "tenant": "t"}))
+    await refused(here, authority.sign({**CLAIMS, "tenant": value}))
+
+
+async def test_a_key_that_its_issuer_withdraws_stops_within_a_minute(here: Instance, authority: Authority) -> None:
+    """The memory of a verified token is no longer than that."""
+    token = authority.sign(CLAIMS)
+    await here.find(token)
+    authority.published = ["ec"]
+    await here.issuers._sets[f"{ISSUER}/jwks"].refresh(authority.fetch)
+    here.clock.now += 60
+    with pytest.raises(Unauthenticated):
+        await here.find(token)
+
+
+async def test_an_issuer_that_leaves_the_configuration_is_not_believed_any_more(
+    here: Instance, authority: Authority
+) -> None:
+    """Its remembered tokens neither."""
+    token = authority.sign(CLAIMS)
+    await here.find(token)
+    here.issuers.configure([], authority.fetch)
+    here.tokens.configure(here.signer, {})
+    await refused(here, token)
 
 
 async def test_one_changed_character_is_another_token(here: Instance, authority: Authority) -> None:

@@ -1,0 +1,325 @@
+"""What a text says, as far as the pair guard reads it: the words that count, in order, and the kind of question."""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from policies.pair_guard.meanings import Meanings
+from policies.pair_guard.question import AUXILIARY, drop_politeness, take_kind
+from policies.pair_guard.stem import Stemmer
+from policies.pair_guard.tables import Tables, Vocabulary
+from policies.pair_guard.tokens import Token, cut, spell
+
+_QUOTED: Final = re.compile(r'"\s*([^"]{1,200}?)\s*"')
+_ARTICLES: Final = frozenset({"a", "an", "the", "un", "une", "le", "la", "les", "des", "du"})
+_CONJUNCTIONS: Final = frozenset({"and", "et", "vs", "versus"})
+_LISTING: Final = (("between", "and"), ("entre", "et"))
+_PARTICLES: Final = {"on": "activate", "off": "deactivate"}
+_SEPARABLE: Final = frozenset({"turn", "turning", "turned", "switch", "switching", "switched"})
+_HE: Final = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she", "her": "she", "hers": "she", "herself": "she",
+              "they": "they", "them": "they", "lui": "he", "elle": "she", "ils": "they", "elles": "they"}  # fmt: skip
+_SAID: Final = {
+    "how": frozenset({"become", "becoming", "becomes"}),
+    "where": frozenset({"find", "locate", "located", "situated", "trouver", "trouve", "trouvent", "situé", "située"}),
+    "difference": frozenset(
+        {
+            "between",
+            "differ",
+            "differs",
+            "different",
+            "from",
+            "than",
+            "entre",
+            "différer",
+            "diffère",
+            "différent",
+            "différente",
+        }
+    ),
+    "meaning": frozenset({"mean", "means", "signify", "stand", "meaning"}),
+    "howlong": frozenset({"take", "takes", "taking", "prend", "prendre", "faut"}),
+}
+"""Words that the kind of question says already; elsewhere they count: `is` is not `is becoming`."""
+_SUBJECTS: Final = frozenset({"i", "we", "you", "je", "nous", "vous", "tu", "on"})
+_ACCENTED: Final = frozenset("àâçéèêëîïôùûœ")
+_ACRONYM: Final = range(2, 6)
+_FAR: Final = 6
+_SHARE: Final = 0.2
+_MULTIPLIES: Final = 100
+_KEEP: Final = 4096
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A word that counts. `meaning` is its group of synonyms or its stem; numbers are `#` and their value.
+
+    `follows` is the preposition before it; `linked`: one that would make a compound. `joined`: a conjunction stands
+    before it.
+    """
+
+    meaning: str
+    written: str
+    linked: bool = False
+    joined: bool = False
+    capital: bool = False
+    follows: str = ""
+
+
+class Text(msgspec.Struct, frozen=True):
+    """What was read.
+
+    `language` is empty for what is neither English nor French: then `words` are all its tokens, as they stand.
+    `persons` says who speaks (`1`) or is spoken to (`2`), `subject` whether as a subject. `fronted` is how many words
+    stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
+    all of it but politeness, for where hardly any word counts.
+    """
+
+    language: str
+    kind: str
+    words: tuple[Word, ...]
+    negations: int = 0
+    mode: str = ""
+    tense: str = ""
+    persons: str = ""
+    subject: bool = False
+    quotes: tuple[str, ...] = ()
+    fronted: int = 0
+    states: bool = False
+    plain: str = ""
+
+
+class Reader:
+    """Reads texts. Keeps the last few thousand that it read: entries of a cache are compared again and again."""
+
+    def __init__(self, tables: Tables) -> None:
+        stemmer = Stemmer(tables.words)
+        self._tables = tables
+        self._meanings = {
+            "en": Meanings(tables.languages["en"], stemmer.english),
+            "fr": Meanings(tables.languages["fr"], stemmer.french),
+        }
+        self.read = lru_cache(_KEEP)(self._read)
+
+    def meanings(self, language: str, words: Iterable[str]) -> frozenset[str]:
+        """What these words mean."""
+        return frozenset(self._meanings[language].of(word) for word in words)
+
+    def _read(self, text: str) -> Text:
+        text = spell(text)
+        quotes = tuple(each.casefold() for each in _QUOTED.findall(text)) if '"' in text else ()
+        tokens = cut(text)
+        language = self._language(tokens)
+        if not language:
+            return Text("", "", tuple(Word(each.text, each.text) for each in tokens), quotes=quotes)
+        meanings = self._meanings[language]
+        known = meanings.known
+        drop_politeness(tokens, known)
+        everything = [token.text for token in tokens]
+        fronted = _fronted(tokens, known)
+        kind = take_kind(tokens, known, language, asks="?" in text)
+        words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased))
+        found, before_comma = words.read(kind, fronted)
+        said = set(everything)
+        return Text(
+            language=language,
+            kind=kind,
+            words=tuple(_without_price(found, meanings, language) if kind == "howmuch" else found),
+            negations=words.negations,
+            mode="can" if said & known.can else "should" if said & known.should else "",
+            tense=_tense(said, known, language),
+            persons=("1" if said & known.first else "") + ("2" if said & known.second else ""),
+            subject=bool(said & _SUBJECTS),
+            quotes=quotes,
+            fronted=before_comma,
+            plain=" ".join(everything),
+            states=kind == "do" and bool(everything) and everything[0] in known.determiners,
+        )
+
+    def _language(self, tokens: Sequence[Token]) -> str:
+        """The one more of whose words are there; none where they are few."""
+        best, most = "", _SHARE * len(tokens)
+        for name, known in self._tables.languages.items():
+            found: float = 0
+            for each in tokens:
+                word = each.text
+                found += word in known.light or word in known.concepts or word in known.numbers
+                found += name == "fr" and not word.isascii() and not _ACCENTED.isdisjoint(word)
+            if found and found >= most:
+                best, most = name, found + 0.5
+        return best
+
+
+class _Look:
+    """How a text is written: what is quoted in it, and what its capitals say."""
+
+    def __init__(self, text: str, quotes: tuple[str, ...], cased: frozenset[str]) -> None:
+        self.quoted = frozenset(word for quote in quotes for word in quote.split())
+        self._shouted = text.isupper()
+        self._proper = text[:1].isupper()
+        self._cased = cased
+
+    def is_acronym(self, token: Token) -> bool:
+        """Whether it is US and not us."""
+        return not self._shouted and token.written.isupper() and len(token.written) in _ACRONYM
+
+    def is_name(self, token: Token) -> bool:
+        """Whether it is Apple and not an apple."""
+        return token.text in self._cased and self._proper and token.written[:1].isupper()
+
+
+class _WordReader:
+    """Reads the words of one text that count."""
+
+    def __init__(self, meanings: Meanings, tokens: list[Token], look: _Look) -> None:
+        self._meanings = meanings
+        self._known = meanings.known
+        self._tokens = tokens
+        self._look = look
+        self._mentioned = _mentioned(tokens)
+        self._linked, self._joined, self._follows = False, False, ""
+        self._negators = 0
+        self._ne = False
+
+    @property
+    def negations(self) -> int:
+        """How many; the two words of `ne … pas` are one."""
+        return max(self._negators, int(self._ne))
+
+    def read(self, kind: str, fronted_at: int) -> tuple[list[Word], int]:
+        """The words, and how many of them stand before the token at `fronted_at`."""
+        tokens = self._tokens
+        found: list[Word] = []
+        before_comma = index = 0
+        said = _SAID.get(kind, frozenset())
+        size = len(tokens)
+        while index < len(tokens):
+            token, first = tokens[index], index == 0
+            meaning, index = self._meaning(index)
+            if not meaning or token.text in said:
+                continue
+            capital = token.written[:1].isupper() and not first
+            found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows))
+            self._linked, self._joined, self._follows = False, False, ""
+            if index <= fronted_at - (size - len(tokens)):
+                before_comma = len(found)
+        return _numbers(found, self._known), before_comma
+
+    def _meaning(self, index: int) -> tuple[str, int]:
+        """What the words at this place mean, empty for what does not count, and the place after them."""
+        token, known = self._tokens[index], self._known
+        word = token.text
+        light = word in known.light
+        if light and (index in self._mentioned or word in self._look.quoted):
+            return word, index + 1
+        phrase = self._phrase(index)
+        if phrase is not None:
+            meaning, index = phrase
+            return ("" if meaning == "nothing" else self._meanings.of(meaning)), index
+        if word in known.negators or word == "ne":
+            self._ne = self._ne or word == "ne"
+            self._negators += word != "ne"
+            return "", index + 1
+        if light:
+            return self._light(token), index + 1
+        particle = self._particle(index + 1) if word in _SEPARABLE else None
+        return self._meanings.of(particle) if particle else self._counts(token), index + 1
+
+    def _light(self, token: Token) -> str:
+        """Empty, but for an acronym; what it says of the next word is noted."""
+        if token.text in self._known.prepositions:
+            self._linked, self._follows = token.text in self._known.compound, token.text
+        elif token.text in _CONJUNCTIONS:
+            self._joined = True
+        elif self._look.is_acronym(token):
+            return token.written
+        return ""
+
+    def _counts(self, token: Token) -> str:
+        if token.text in _HE:
+            return _HE[token.text]
+        return token.text + "^" if self._look.is_name(token) else self._meanings.of(token.text)
+
+    def _phrase(self, index: int) -> tuple[str, int] | None:
+        tokens = self._tokens
+        for rest, meaning in self._known.phrases.get(tokens[index].text, ()):
+            end = index + 1 + len(rest)
+            if end <= len(tokens) and all(tokens[index + 1 + k].text == each for k, each in enumerate(rest)):
+                names = any(
+                    self._look.is_acronym(each) and each.text in self._known.light for each in tokens[index:end]
+                )
+                return None if names else (meaning, end)
+        return None
+
+    def _particle(self, index: int) -> str | None:
+        """`turn the light off`: what the verb means with the particle that comes later, which is taken out."""
+        for place in range(index, min(index + _FAR, len(self._tokens))):
+            particle = _PARTICLES.get(self._tokens[place].text)
+            if particle is not None:
+                del self._tokens[place]
+                return particle
+        return None
+
+
+def _fronted(tokens: Sequence[Token], known: Vocabulary) -> int:
+    """The place of the token after the comma that ends a prepositional phrase at the beginning; 0 for none."""
+    if tokens and tokens[0].text in known.prepositions:
+        return next((place for place, token in enumerate(tokens) if place and token.after_comma), 0)
+    return 0
+
+
+def _mentioned(tokens: Sequence[Token]) -> frozenset[int]:
+    """The places of words that are spoken of and not used: `the difference between to and for`."""
+    words = [token.text for token in tokens]
+    for between, conjunction in _LISTING:
+        if between in words:
+            first = words.index(between) + 1
+            if conjunction in words[first : first + 3]:
+                places = (first, words.index(conjunction, first) + 1)
+                return frozenset(place for place in places if place < len(words) and words[place] not in _ARTICLES)
+    return frozenset()
+
+
+def _tense(said: set[str], known: Vocabulary, language: str) -> str:
+    """Of the auxiliary; `?` where a verb stands alone, as in `who won`."""
+    if said & known.past:
+        return "past"
+    if said & known.future:
+        return "future"
+    return "" if language != "en" or said & AUXILIARY else "?"
+
+
+def _without_price(words: list[Word], meanings: Meanings, language: str) -> list[Word]:
+    """`how much` asks for a price, whether that is said or not."""
+    cost = meanings.of("cost" if language == "en" else "coût")
+    return [word for word in words if word.meaning != cost] or words
+
+
+def _numbers(words: list[Word], known: Vocabulary) -> list[Word]:
+    """Numbers in words as digits, `two hundred` as one."""
+    found: list[Word] = []
+    for word in words:
+        number = known.numbers.get(word.written)
+        ordinal = known.ordinals.get(word.written)
+        before = found[-1].meaning if found else ""
+        if ordinal is not None:
+            found.append(msgspec.structs.replace(word, meaning=f"#{ordinal}."))
+        elif number is None:
+            found.append(word)
+        else:
+            value = _together(before, number) if not (word.linked or word.joined) else None
+            if value is not None:
+                word = found.pop()  # noqa: PLW2901 - the two are one word now
+            found.append(msgspec.structs.replace(word, meaning=f"#{number if value is None else value}"))
+    return found
+
+
+def _together(before: str, number: int) -> int | None:
+    """`two hundred`, `twenty five`; None for numbers that stand beside each other."""
+    if not (before[:1] == "#" and before[1:].isdigit()):
+        return None
+    first = int(before[1:])
+    if number >= _MULTIPLIES and first < number:
+        return first * number
+    return first + number if first % 10 == 0 and number < first else None

@@ -1,0 +1,76 @@
+"""What the semantic cache is made of: the embedder, once an instance, and the policy, once a configuration."""
+
+import importlib
+import time
+from random import Random
+from typing import Protocol, cast
+
+from adapters.embedder_models import MINILM, USE
+from adapters.embedders import Encode, HttpEmbedder, ThreadEmbedder
+from adapters.network import tls_context
+from adapters.transport_aiohttp import AiohttpTransport
+from policies.calibration import shipped
+from policies.embedder import Embedder, EmbedderConfig, MiniLMEmbedder
+from policies.embedder import HttpEmbedder as HttpEmbedderConfig
+from policies.pair_guard.compare import PairGuard
+from policies.pair_guard.tables import Tables
+from policies.semantic_cache import GuardsDigest, SemanticCache, SemanticCacheConfig
+from policies.semantic_check import CheckHits
+from policies.semantic_kept import SemanticKept
+from policies.semantic_text import Eligibility, Words
+from proxy.chain import Handler
+from proxy.runtime import Service
+from proxy.version import VERSION
+
+
+class RunningEmbedder(Embedder, Service, Protocol):
+    """An embedder as a service of the instance."""
+
+
+def make_embedder(config: EmbedderConfig, ca_file: str | None) -> RunningEmbedder:
+    """The embedder that is configured. A model's module is looked up by name, when its first text comes."""
+    if isinstance(config, HttpEmbedderConfig):
+        return HttpEmbedder(
+            AiohttpTransport(tls_context(ca_file), agent=f"lockgate/{VERSION}"),
+            base_url=config.base_url,
+            model=config.model,
+            api_key=config.api_key.reveal() if config.api_key is not None else "",
+            size=config.size,
+            window=config.window,
+            languages=config.languages,
+            queue=config.queue,
+            timeout=config.timeout,
+            cool_down=config.cool_down,
+            now=time.monotonic,
+        )
+    model = MINILM if isinstance(config, MiniLMEmbedder) else USE
+    return ThreadEmbedder(
+        lambda: cast("Encode", importlib.import_module(model.module).load()),
+        id=model.id,
+        size=model.size,
+        window=model.window,
+        languages=model.languages,
+        queue=config.queue,
+        now=time.monotonic,
+    )
+
+
+def make_semantic_cache(
+    config: SemanticCacheConfig, kept: SemanticKept, *, upstream: Handler, guards: GuardsDigest
+) -> SemanticCache:
+    """The policy. `upstream` is asked when a hit is checked: it stands behind budgets and limits."""
+    check = config.check
+    checker = None
+    if check.share:
+        random = Random().random  # noqa: S311 - which hits are checked is no secret
+        checker = CheckHits(kept, upstream, share=check.share, most_wrong=check.most_wrong, random=random)
+    return SemanticCache(
+        config,
+        kept,
+        judge=PairGuard(Tables.load(), config.language, kept.embedder.languages),
+        eligibility=Eligibility(Words.load(), kept.embedder.window),
+        checker=checker,
+        calibration=config.calibration or shipped(kept.embedder.id),
+        guards=guards,
+        now=time.time,
+    )

@@ -1,0 +1,254 @@
+"""The pair guard's laws, each by pairs of its own: what may share an answer, and what never."""
+
+import functools
+
+import pytest
+
+from policies.pair_guard.compare import PairGuard, cognate, one_edit
+from policies.pair_guard.tables import Tables
+
+
+@functools.cache
+def tables() -> Tables:
+    return Tables.load()
+
+
+@functools.cache
+def guard(language: str = "same") -> PairGuard:
+    return PairGuard(tables(), "any" if language == "any" else "same")
+
+
+def closeness(one: str, other: str, language: str = "same") -> str:
+    """How close they are; the order of the two never matters."""
+    judged = guard(language).judge(one, other).closeness
+    assert guard(language).judge(other, one).closeness == judged
+    return judged
+
+
+SAME = [
+    ("How do I change my password?", "how can i change my password"),
+    ("How do I change my password?", "What is the best way to change my password?"),
+    ("How do I change my password?", "I would like to change my password, how do I do that?"),
+    ("How do I bleed a radiator?", "Hi, quick question: how do I bleed a radiator? Thanks!"),
+    ("How do I turn the alarm off?", "How do I switch off the alarm?"),
+    ("When does the course begin?", "What time does the course start?"),
+    ("How much is a haircut?", "What is the price of a haircut?"),
+    ("Why can't I log in?", "Why can I not login?"),
+    ("Where can I find my contract?", "Where is my contract?"),
+    ("What's the difference between jam and jelly?", "How does jam differ from jelly?"),
+    ("How long does a perm take?", "How long is a perm?"),
+    ("At the hotel, is there a gym?", "Is there a gym at the hotel?"),
+    ("What is the formula of the sphere volume?", "What is the sphere volume formula?"),
+    ("Are tea and coffee free?", "Are coffee and tea free?"),
+    ("Do I need two photos?", "Do I need 2 photos?"),
+    ("How do I analyse two hundred samples?", "How do I analyze 200 samples?"),
+    ("How do I get a refund on my subscripton?", "How do I get a refund on my subscription?"),
+    ("What is the wifi code?", "What is the Wi-Fi code?"),
+    ("What is the weight of 3,500 coins?", "What is the weight of 3500 coins?"),
+    ("Comment annuler ma commande ?", "Comment puis-je annuler ma commande ?"),
+    ("Comment annuler ma commande ?", "Bonjour, comment faire pour annuler ma commande, s'il vous plaît ?"),
+    ("Où puis-je trouver ma facture ?", "Où se trouve ma facture ?"),
+    ("Combien coûte une coupe ?", "Quel est le prix d'une coupe ?"),
+    ("Pourquoi l'eau est-elle salée ?", "Pourquoi l\u2019eau est salée ?"),
+    ("Wie lange kocht man ein Ei?", "wie lange kocht man ein Ei"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_the_same_question_in_other_words_is_the_same(one: str, other: str) -> None:
+    assert closeness(one, other) == "same"
+
+
+DIFFERENT = {
+    "numbers": [
+        ("Can I take 2 tablets every 4 hours?", "Can I take 2 tablets every 6 hours?"),
+        ("How many calories are in one egg?", "How many calories are in three eggs?"),
+        ("What is 15% of 200?", "What is 50% of 200?"),
+        ("What is new in version 3.11?", "What is new in version 3.12?"),
+        ("Is 1,5 l enough?", "Is 15 l enough?"),
+        ("Remind me at 7am", "Remind me at 7pm"),
+        ("What is 7 - 3?", "What is 7 + 3?"),
+        ("Combien font 17 fois 23 ?", "Combien font 17 fois 24 ?"),
+    ],
+    "units": [
+        ("How far is 10 km?", "How far is 10 miles?"),
+        ("What is 20 °C in kelvin?", "What is 20 °F in kelvin?"),
+        ("Transfer £50 to my savings", "Transfer $50 to my savings"),
+    ],
+    "dates": [
+        ("Is the pool open on Monday?", "Is the pool open on Tuesday?"),
+        ("Who won the cup in 2014?", "Who won the cup in 2018?"),
+        ("Do you have a room in March?", "Do you have a room in May?"),
+    ],
+    "negation": [
+        ("Which planets have moons?", "Which planets do not have moons?"),
+        ("Is it legal to park here overnight?", "Is it legal not to park here overnight?"),
+        ("Can I get a refund with a receipt?", "Can I get a refund without a receipt?"),
+        ("Quels aliments contiennent du fer ?", "Quels aliments ne contiennent pas de fer ?"),
+        ("Que faire si je paie à temps ?", "Que faire si je ne paie pas à temps ?"),
+    ],
+    "antonyms and prefixes": [
+        ("How do I lock my card?", "How do I unlock my card?"),
+        ("How do I turn on roaming?", "How do I turn off roaming?"),
+        ("How do I opt in to the plan?", "How do I opt out of the plan?"),
+        ("Is it safe to eat?", "Is it unsafe to eat?"),
+        ("How can I become more patient?", "How can I become less patient?"),
+        ("Comment activer le mode nuit ?", "Comment désactiver le mode nuit ?"),
+    ],
+    "names": [
+        ("How do I get from Heathrow to Paddington?", "How do I get from Gatwick to Paddington?"),
+        ("Is Anna Reed an engineer?", "Is Emma Reed an engineer?"),
+        ("What is the capital of Australia?", "What is the capital of Austria?"),
+        ("How do I cook for US guests?", "How do I cook for us guests?"),
+        ("How do I peel an Apple?", "How do I peel an apple?"),
+        ("Qui a écrit Les Misérables ?", "Qui a écrit Madame Bovary ?"),
+    ],
+    "quotes": [
+        ('What does "chat" mean?', 'What does "chien" mean?'),
+        ('What is the difference between "to" and "for"?', 'What is the difference between "to" and "with"?'),
+        ("What is the difference between to and for?", "What is the difference between in and for?"),
+    ],
+    "order": [
+        ("Convert kilometres to miles", "Convert miles to kilometres"),
+        ("Transfer £50 from my savings to my current account", "Transfer £50 from my current account to my savings"),
+        ("Does John like Mary?", "Does Mary like John?"),
+        ("Did Emily need the building?", "Was Emily needed by the building?"),
+        ("Comment convertir des kilomètres en miles ?", "Comment convertir des miles en kilomètres ?"),
+    ],
+    "question words": [
+        ("When was the bridge built?", "Where was the bridge built?"),
+        ("Why is the sea salty?", "Is the sea salty?"),
+        ("How much sleep do I need?", "How do I sleep?"),
+        ("Quand le pont a-t-il été construit ?", "Où le pont a-t-il été construit ?"),
+    ],
+    "modes and tenses": [
+        ("Should I tip the driver?", "Can I tip the driver?"),
+        ("Is Tom an actor?", "Did Tom use to be an actor?"),
+        ("Is Tom an actor?", "Is Tom becoming an actor?"),
+        ("Who is the mayor?", "Who was the mayor?"),
+    ],
+    "who speaks": [
+        ("What is your name?", "What is my name?"),
+        ("If John and Ann meet, who pays for his dinner?", "If John and Ann meet, who pays for her dinner?"),
+    ],
+    "prepositions": [
+        ("Can I eat before the test?", "Can I eat after the test?"),
+        ("Do you ship to Norway?", "Do you ship from Norway?"),
+        ("Can I pay with a gift card?", "Can I pay for a gift card?"),
+    ],
+    "scope": [
+        ("How do I get a refund on a gift?", "How do I get a refund on a gift card?"),
+        ("How much holiday do full-time staff get?", "How much holiday do part-time staff get?"),
+        ("What is my balance?", "What is my joint balance?"),
+        ("Is Kim an auditor?", "Is Kim an excellent auditor?"),
+    ],
+    "either and both": [("Is Al a cook and a waiter?", "Is Al a cook or a waiter?")],
+    "comparison": [
+        ("Is tea better than coffee?", "Is coffee better than tea?"),
+        ("Which is the oldest castle?", "Which is the newest castle?"),
+    ],
+    "languages": [("How do I cancel?", "Comment annuler ?"), ("Was kostet das?", "What does it cost?")],
+    "hardly any words": [("What is it?", "Where is it?"), ("Who are you?", "Who am I?")],
+    "names that look misspelt": [
+        ("Who is Hansen?", "Who is Hanson?"),
+        ("Is prednisone safe?", "Is prednisolone safe?"),
+    ],
+    "a superlative": [("What is the best way to make bread?", "What is the hardest way to make bread?")],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"), [(kind, *pair) for kind, pairs in DIFFERENT.items() for pair in pairs]
+)
+def test_one_change_that_matters_makes_it_different(kind: str, one: str, other: str) -> None:
+    assert closeness(one, other) == "different", kind
+
+
+def test_a_word_that_says_little_needs_more_similarity() -> None:
+    """`near`, and the embedder has the last word."""
+    assert (
+        closeness("What are some inspiring books for students?", "What are the most inspiring books for students?")
+        == "near"
+    )
+
+
+def test_another_kind_of_question_in_partly_other_words_needs_more_similarity() -> None:
+    assert closeness("Are there good ways to store garlic bulbs?", "How should garlic bulbs be kept and stored?") in (
+        "near",
+        "different",
+    )
+    assert closeness("Is creatine better than whey?", "Why is creatine considered better than whey?") == "near"
+
+
+ACROSS = [
+    ("How do I cancel my order?", "Comment annuler ma commande ?"),
+    ("What is the square root of 144?", "Quelle est la racine carrée de 144 ?"),
+    ("What is the speed of light?", "Quelle est la vitesse de la lumière ?"),
+]
+NOT_ACROSS = [
+    ("What is the square root of 144?", "Quelle est la racine carrée de 169 ?"),
+    ("Which planets have moons?", "Quelles planètes n'ont pas de lune ?"),
+    ("What is the boiling point of water?", "Quel est le point de congélation de l'eau ?"),
+    ("How do I convert kilometres to miles?", "Comment convertir des miles en kilomètres ?"),
+    ("What are the symptoms of diabetes?", "Quels sont les traitements du diabète ?"),
+    ("Who is the president of Brazil?", "Qui est le président de l'Argentine ?"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ACROSS)
+def test_languages_are_crossed_where_that_is_allowed(one: str, other: str) -> None:
+    assert closeness(one, other, "any") == "across"
+    assert closeness(one, other) == "different"
+
+
+@pytest.mark.parametrize(("one", "other"), NOT_ACROSS)
+def test_what_differs_in_two_languages_is_different(one: str, other: str) -> None:
+    assert closeness(one, other, "any") == "different"
+
+
+def test_a_language_that_the_embedder_does_not_know_is_never_compared() -> None:
+    english = PairGuard(tables(), languages=("en",))
+    assert english.judge("Comment annuler ?", "Comment puis-je annuler ?").closeness == "different"
+    assert english.judge("How do I cancel it?", "How can I cancel it?").closeness == "same"
+
+
+def test_no_text_breaks_it() -> None:
+    """Whatever a client sends: emptiness, signs, other scripts, enormous numbers."""
+    texts = [
+        "",
+        "?",
+        "...",
+        "'",
+        "\u200b",
+        "7" * 300,
+        "a" * 5000,
+        "你好吗",
+        "🙂🙂",
+        "n't",
+        "qu'",
+        "- - -",
+        '""',
+        "of the",
+        "between and",
+        "1.2.3.4",
+    ]
+    for one in texts:
+        for other in texts:
+            closeness(one, other)
+            closeness(one, other, "any")
+        assert closeness(one, one) == "same"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one"),
+    [("adress", "address", True), ("chnage", "change", True), ("lock", "clock", True), ("cat", "dog", False), ("abc", "abc", False), ("ab", "abcd", False)],
+)  # fmt: skip
+def test_one_edit(one: str, other: str, is_one: bool) -> None:
+    assert one_edit(one, other) is is_one
+    assert one_edit(other, one) is is_one
+
+
+def test_cognates_are_told_by_their_beginning() -> None:
+    assert cognate("photosynthesis", "photosynthèse")
+    assert not cognate("president", "presence")
+    assert not cognate("pain", "pair")

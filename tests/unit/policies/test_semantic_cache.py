@@ -1,0 +1,451 @@
+"""The semantic cache over Qdrant's embedded engine, a small embedder and a scripted handler."""
+
+import contextlib
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.calls import Clock, Provider, answers, make_call, make_route
+
+from adapters.qdrant import Collection
+from policies.cache_answers import Stored
+from policies.cache_kept import Hit, Served
+from policies.cache_writer import CacheWriter
+from policies.calibration import Calibration
+from policies.pair_guard.compare import Judgement, PairGuard
+from policies.pair_guard.tables import Tables
+from policies.semantic_cache import Judge, SemanticCache, SemanticCacheConfig
+from policies.semantic_kept import SemanticCounts, SemanticKept, Tallies
+from policies.semantic_text import Eligibility, Words
+from proxy.call import CacheControls, Call, Caller, Verdict
+from proxy.config import Qdrant
+from proxy.entries import EVERYTHING, Selection, StoreUnavailable
+from proxy.errors import NotCached
+from proxy.reply import Reply
+from proxy.sse import DONE_ITEM, frame
+from proxy.values import Duration
+from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
+
+ROUTE = make_route(Provider(answers), "gpt")
+TABLES = Tables.load()
+ASKED = "How do I change my password?"
+AGAIN = "What is the best way to change my password?"
+OTHER = "How do I change my address?"
+CALIBRATION = Calibration(same=0.7, near=0.9, across=0.8)
+
+
+def answer(text: str, **members: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **members}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    return json.dumps(
+        {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    ).encode()
+
+
+def ask(text: str = ASKED, *, history: Sequence[dict[str, Any]] = (), **members: Any) -> Call:
+    return make_call(
+        route=members.pop("route", ROUTE),
+        caller=members.pop("caller", None),
+        messages=[*history, {"role": "user", "content": text}],
+        **members,
+    )
+
+
+class Letters:
+    """An embedder that counts letters: texts of like letters are similar. It can be told to fail."""
+
+    id, size, window = "letters", 26, 256
+    languages: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.fault: Exception | None = None
+
+    async def embed(self, text: str, *, patient: bool = False) -> list[float]:
+        self.asked.append(text)
+        if self.fault is not None and not (patient and isinstance(self.fault, EmbedderLoading)):
+            raise self.fault
+        counts = [float(text.lower().count(chr(97 + k))) for k in range(26)]
+        norm = math.sqrt(sum(each * each for each in counts)) or 1.0
+        return [each / norm for each in counts]
+
+
+class Noted:
+    """A checker that only notes what it was told."""
+
+    def __init__(self) -> None:
+        self.hits: list[Hit] = []
+
+    def check(self, call: Call, hit: Hit, served: Stored) -> None:
+        self.hits.append(hit)
+
+
+class Cache:
+    """The policy with all it stands on."""
+
+    def __init__(
+        self,
+        store: Collection,
+        calibration: Calibration | None = CALIBRATION,
+        judge: Judge | None = None,
+        **settings: Any,
+    ) -> None:
+        self.clock: Clock = store._now  # type: ignore[assignment]
+        self.guards = b"g"
+        self.embedder, self.checker, self.answers = Letters(), Noted(), 0
+        writer = CacheWriter("semantic_cache", 10**7)
+        self.kept = SemanticKept(store, self.embedder, writer, Served(), SemanticCounts(), Tallies())
+        self.policy = SemanticCache(
+            SemanticCacheConfig(**{"candidate_floor": 0.5, **settings}),
+            self.kept,
+            judge=judge or PairGuard(TABLES),
+            eligibility=Eligibility(Words.load(), 256),
+            checker=self.checker,
+            calibration=calibration,
+            guards=lambda _: self.guards,
+            now=self.clock,
+        )
+        self.body = answer("yes")
+        self.facts: dict[str, Any] = {"cost": 700}
+
+    async def upstream(self, call: Call) -> Reply:
+        self.answers += 1
+        for name, value in self.facts.items():
+            setattr(call.record, name, value)
+        return Reply.whole(self.body)
+
+    async def ask(self, call: Call, *, outcome: Any = "complete") -> str:
+        """What the record says of the cache, once the call is over and stored."""
+        reply = await self.policy(call, self.upstream)
+        self.said = b"".join([item async for item in reply.items])
+        self.headers = reply.headers
+        await reply.aclose(outcome)
+        await self.kept.writer.emptied()
+        return call.record.cache
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Collection]:
+    made = Collection(tmp_path, 26, Qdrant(), Clock(1000.0), lambda _: 10**11)
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def cache(store: Collection) -> AsyncIterator[Cache]:
+    async with running(Cache(store)) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def running(made: Cache) -> AsyncIterator[Cache]:
+    await made.kept.writer.start()
+    yield made
+    await made.kept.writer.aclose()
+
+
+async def test_the_same_question_in_other_words_is_answered_without_asking(cache: Cache) -> None:
+    """The stored bytes, at no cost, with how similar and how old."""
+    assert await cache.ask(ask()) == "miss"
+    first, cache.clock.now = cache.said, 1042.0
+    again = ask(AGAIN)
+    assert await cache.ask(again) == "hit-semantic"
+    assert (cache.said, cache.answers) == (first, 1)
+    record = again.record
+    assert 0.7 < (record.similarity or 0) < 1
+    assert (record.cost, record.saved, record.usage and record.usage.completion) == (0, 700, 2)
+    assert [verdict for _, _, verdict in record.candidates] == ["served"]
+    assert cache.headers["age"] == "42"
+
+
+async def test_a_hit_may_be_a_stream(cache: Cache) -> None:
+    await cache.ask(ask())
+    assert await cache.ask(ask(AGAIN, stream=True)) == "hit-semantic"
+    assert cache.said.endswith(DONE_ITEM)
+
+
+async def test_a_question_that_differs_in_one_word_is_asked(cache: Cache) -> None:
+    await cache.ask(ask())
+    other = ask(OTHER)
+    assert await cache.ask(other) == "miss"
+    assert other.record.candidates[0][2].startswith("words")
+    assert cache.kept.counts.rejected == 1
+
+
+async def test_a_candidate_that_is_rejected_is_not_the_end(cache: Cache) -> None:
+    """The most similar one may be a trap, and the next one right."""
+    await cache.ask(ask("How do I not change my password?"))
+    await cache.ask(ask(AGAIN))
+    asked = ask()
+    assert await cache.ask(asked) == "hit-semantic"
+    assert [verdict for *_, verdict in asked.record.candidates] == ["negation", "served"]
+
+
+SYSTEM = [{"role": "system", "content": "Be brief."}]
+TOLD = [{"role": "user", "content": "I use Linux."}, {"role": "assistant", "content": "Good."}]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"caller": Caller(id="b", partition="b")},
+        {"route": make_route(Provider(answers), "another")},
+        {"history": SYSTEM},
+        {"history": TOLD},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"temperature": 0.1},
+        {"seed": 7},
+        {"never_heard_of": 1},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+async def test_everything_but_the_last_question_must_be_equal(cache: Cache, elsewhere: dict[str, Any]) -> None:
+    await cache.ask(ask())
+    assert await cache.ask(ask(AGAIN, **elsewhere)) == "miss"
+    assert await cache.ask(ask(**elsewhere)) == "hit-semantic"  # from the entry made a line above
+
+
+async def test_a_namespace_narrows_the_partition(cache: Cache) -> None:
+    await cache.ask(ask())
+    assert await cache.ask(ask(AGAIN).replace(cache=CacheControls(namespace="n"))) == "miss"
+
+
+async def test_changed_guards_begin_anew(cache: Cache) -> None:
+    await cache.ask(ask())
+    cache.guards = b"tighter"
+    assert await cache.ask(ask(AGAIN)) == "miss"
+
+
+async def test_entries_end_with_their_time(cache: Cache) -> None:
+    await cache.ask(ask().replace(cache=CacheControls(ttl=60)))
+    cache.clock.now += 59
+    assert await cache.ask(ask(AGAIN).replace(cache=CacheControls(store=False))) == "hit-semantic"
+    cache.clock.now += 2
+    assert await cache.ask(ask(AGAIN).replace(cache=CacheControls(store=False))) == "miss"
+
+
+async def test_a_route_may_stay_out(cache: Cache) -> None:
+    route = make_route(Provider(answers), "gpt", cache_ttl=Duration.parse("0s"))
+    assert await cache.ask(ask(route=route)) == "bypass"
+    assert not cache.embedder.asked
+
+
+@pytest.mark.parametrize(
+    ("controls", "expected"),
+    [
+        (CacheControls(look_up=False), "bypass"),
+        (CacheControls(semantic=False), "bypass"),
+        (CacheControls(max_age=5.0), "miss"),
+        (CacheControls(threshold=0.9999), "miss"),
+        (CacheControls(threshold=0.1), "hit-semantic"),
+        (CacheControls(store=False), "hit-semantic"),
+        (CacheControls(only_if_cached=True), "hit-semantic"),
+    ],
+)
+async def test_a_request_has_its_say(cache: Cache, controls: CacheControls, expected: str) -> None:
+    """A threshold is raised by it and never lowered."""
+    await cache.ask(ask())
+    cache.clock.now += 10
+    assert await cache.ask(ask(AGAIN).replace(cache=controls)) == expected
+
+
+async def test_only_if_cached_asks_nobody(cache: Cache) -> None:
+    with pytest.raises(NotCached):
+        await cache.ask(ask().replace(cache=CacheControls(only_if_cached=True)))
+    assert cache.answers == 0
+
+
+async def test_what_the_configuration_asks_for_is_never_less_than_calibrated(store: Collection) -> None:
+    async with running(Cache(store, threshold=0.1, calibration=Calibration(same=0.999, near=1, across=1))) as strict:
+        await strict.ask(ask())
+        assert await strict.ask(ask(AGAIN)) == "miss"
+
+
+NOT_KEPT = {
+    "cut": answer("ye", finish_reason="length"),
+    "filtered": answer("", finish_reason="content_filter"),
+    "a tool": json.dumps(
+        {"choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": [{}]}, "finish_reason": "tool_calls"}]}
+    ).encode(),
+    "no answer": b"<html>",
+}
+
+
+@pytest.mark.parametrize("kind", NOT_KEPT)
+async def test_only_complete_answers_are_stored(cache: Cache, kind: str) -> None:
+    cache.body = NOT_KEPT[kind]
+    await cache.ask(ask())
+    assert await cache.ask(ask(AGAIN)) == "miss"
+    assert (cache.kept.counts.stored, cache.kept.counts.not_kept) == (0, 2)
+
+
+@pytest.mark.parametrize("outcome", ["client_disconnect", "upstream_interrupted", "guard_blocked", "error"])
+async def test_a_call_that_did_not_end_well_is_not_stored(cache: Cache, outcome: str) -> None:
+    await cache.ask(ask(), outcome=outcome)
+    assert cache.kept.counts.stored == 0
+
+
+async def test_a_flagged_answer_and_a_fallback_are_not_stored(cache: Cache) -> None:
+    cache.facts = {"guards": [Verdict("secrets", "flag", "output")]}
+    await cache.ask(ask())
+    cache.facts = {"fallbacks": 1}
+    await cache.ask(ask("How do I bake bread?"))
+    assert cache.kept.counts.stored == 0
+
+
+async def test_no_store_keeps_nothing(cache: Cache) -> None:
+    await cache.ask(ask().replace(cache=CacheControls(store=False)))
+    assert cache.kept.counts.stored == 0
+
+
+async def test_a_sampled_call_is_passed_by(store: Collection) -> None:
+    async with running(Cache(store, temperature_ceiling=0.5)) as cache:
+        assert await cache.ask(ask()) == "bypass"
+        assert await cache.ask(ask(temperature=0.5)) == "miss"
+
+
+@pytest.mark.parametrize("fault", [EmbedderBusy(), EmbedderUnavailable("away")], ids=["busy", "away"])
+async def test_without_a_vector_the_call_goes_on(cache: Cache, fault: Exception) -> None:
+    await cache.ask(ask())
+    cache.embedder.fault = fault
+    assert await cache.ask(ask(AGAIN)) == "bypass"
+    assert cache.kept.counts.busy + cache.kept.counts.unavailable == 1
+    cache.embedder.fault = None
+    assert await cache.ask(ask(AGAIN)) == "hit-semantic"
+
+
+async def test_while_a_model_is_loaded_answers_are_stored_all_the_same(cache: Cache) -> None:
+    """And what the exact cache said of the call stands."""
+    cache.embedder.fault = EmbedderLoading("a moment")
+    call = ask()
+    call.record.cache = "miss"
+    assert await cache.ask(call) == "miss"
+    cache.embedder.fault = None
+    assert await cache.ask(ask(AGAIN)) == "hit-semantic"
+
+
+async def test_without_a_store_the_call_goes_on(store: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+    async with running(Cache(store)) as cache:
+        monkeypatch.setattr(store, "query", away)
+        monkeypatch.setattr(store, "put", away)
+        assert await cache.ask(ask()) == "bypass"
+        assert (cache.kept.counts.unavailable, cache.kept.writer.failed) == (1, 1)
+        monkeypatch.undo()
+        assert await cache.ask(ask()) == "miss"
+
+
+async def test_a_fault_of_the_pair_guard_is_a_miss(store: Collection) -> None:
+    class Broken:
+        def judge(self, asked: str, stored: str) -> Judgement:
+            raise IndexError
+
+    async with running(Cache(store, judge=Broken())) as cache:
+        await cache.ask(ask())
+        assert await cache.ask(ask()) == "miss"
+        assert cache.kept.counts.guard_errors == 1
+
+
+async def test_in_shadow_nothing_is_served(store: Collection) -> None:
+    async with running(Cache(store, shadow=True)) as cache:
+        await cache.ask(ask())
+        asked = ask(AGAIN)
+        assert await cache.ask(asked) == "miss"
+        assert asked.record.candidates[0][2] == "shadow"
+        assert cache.kept.counts.shadow_hits == 1
+
+
+async def test_an_embedder_without_a_calibration_only_looks(store: Collection) -> None:
+    async with running(Cache(store, calibration=None)) as cache:
+        await cache.ask(ask())
+        assert await cache.ask(ask(AGAIN)) == "miss"
+        assert cache.kept.counts.shadow_hits == 1
+
+
+async def test_strictly_nothing_near_is_served(store: Collection) -> None:
+    one, other = "What are some inspiring books for students?", "What are the most inspiring books for students?"
+    for strict, expected in ((False, "hit-semantic"), (True, "miss")):
+        async with running(
+            Cache(store, strict=strict, calibration=Calibration(same=0.5, near=0.5, across=0.5))
+        ) as cache:
+            await store.delete(EVERYTHING)
+            await cache.ask(ask(one))
+            assert await cache.ask(ask(other)) == expected
+
+
+async def test_a_pair_that_was_called_wrong_is_not_served_again(cache: Cache) -> None:
+    """The entry still answers others, and the error counts against the partition."""
+    await cache.ask(ask())
+    hit = ask(AGAIN).replace(id="1" * 32)
+    await cache.ask(hit)
+    remembered = cache.kept.served.find(hit.id)
+    assert remembered is not None
+    await cache.kept.wrong(remembered)
+    again = ask(AGAIN).replace(cache=CacheControls(store=False))
+    assert await cache.ask(again) == "miss"
+    assert again.record.candidates[0][2] == "called wrong"
+    assert await cache.ask(ask("How can I change my password?")) == "hit-semantic"
+    assert cache.kept.counts.reported == 1
+    assert cache.kept.tallies.of("").reported == 1
+    assert cache.kept.tallies.reviews[0].asked == AGAIN
+
+
+async def test_a_partition_whose_hits_are_wrong_must_be_more_similar_and_then_goes_without(cache: Cache) -> None:
+    await cache.ask(ask())
+    tallies = cache.kept.tallies
+    for _ in range(10):
+        tallies.note("", wrong=True, most_wrong=0.05, threshold=0.7)
+    assert tallies.of("").raised > 0
+    assert not tallies.of("").off
+    for _ in range(200):
+        tallies.note("", wrong=True, most_wrong=0.05, threshold=0.7)
+    assert tallies.of("").off
+    assert await cache.ask(ask(AGAIN)) == "miss"
+    assert tallies.of("another").raised == 0
+
+
+async def test_hits_are_offered_to_be_checked(cache: Cache) -> None:
+    await cache.ask(ask())
+    await cache.ask(ask(AGAIN))
+    assert len(cache.checker.hits) == 1
+
+
+async def test_the_operator_sees_and_clears(cache: Cache) -> None:
+    await cache.ask(ask())
+    stats = await cache.kept.stats()
+    assert (stats["entries"], stats["stored"], stats["embedder"]) == (1, 1, "letters")
+    assert cache.policy.explain(ask())["compared"] == ASKED
+    assert cache.policy.explain(ask("What time is it now?")) == {
+        "eligible": False,
+        "why_not": "its answer may change with time",
+    }
+    assert await cache.kept.clear(Selection(route=ROUTE.name)) == 1
+    assert await cache.ask(ask(AGAIN)) == "miss"
+
+
+async def test_what_came_as_a_stream_answers_whole(cache: Cache) -> None:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": "yes"}, None), ({}, "stop")]
+    items = [
+        frame(json.dumps({**head, "choices": [{"index": 0, "delta": d, "finish_reason": f}]}).encode())
+        for d, f in deltas
+    ]
+
+    async def upstream(call: Call) -> Reply:
+        async def each() -> AsyncIterator[bytes]:
+            for item in (*items, DONE_ITEM):
+                yield item
+
+        return Reply(each(), streaming=True)
+
+    cache.upstream = upstream  # type: ignore[method-assign]
+    await cache.ask(ask(stream=True))
+    assert await cache.ask(ask(AGAIN)) == "hit-semantic"
+    assert json.loads(cache.said)["choices"][0]["message"]["content"] == "yes"
