@@ -284,7 +284,7 @@ async def test_what_an_administrator_does_is_written_down(tmp_path: Path) -> Non
 
 
 async def test_a_reload_changes_who_may_call(tmp_path: Path) -> None:
-    """Another admin key and another user, without a restart; authentication itself waits for one."""
+    """Another admin key and another user, without a restart; a reload that fails changes nobody."""
     settings = config(f"sqlite:///{tmp_path}/state/lockgate.db")
     async with gateway(tmp_path, settings) as gate:
         path = tmp_path / "lockgate.yaml"
@@ -296,6 +296,16 @@ async def test_a_reload_changes_who_may_call(tmp_path: Path) -> None:
         await soon(lambda: _is(gate, "another-admin-key", 200))
         assert await status(gate, ADMIN) == 401
         await _logged_in(gate, "carol", "correct horse")
+        full["secrets"]["admin_key"] = "a-third-admin-key"
+        full["exact_cache"] = {}  # which begins with a restart only: nothing of this file may hold
+        path.write_text(yaml.safe_dump(full))
+        gate.process.send_signal(1)
+        await soon(partial(_says, tmp_path / "gateway.err", "not reloaded"))
+        assert [await status(gate, secret) for secret in ("another-admin-key", "a-third-admin-key")] == [200, 401]
+
+
+async def _says(log: Path, words: str) -> bool:
+    return words in log.read_text()
 
 
 async def test_a_key_made_just_before_a_kill_is_kept(tmp_path: Path) -> None:
