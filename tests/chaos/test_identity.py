@@ -305,7 +305,7 @@ async def test_a_reload_changes_who_may_call(tmp_path: Path) -> None:
 
 
 async def _says(log: Path, words: str) -> bool:
-    return words in log.read_text()
+    return words in await asyncio.to_thread(log.read_text)
 
 
 async def test_a_key_made_just_before_a_kill_is_kept(tmp_path: Path) -> None:
