@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -347,7 +348,7 @@ async def test_heads_and_bodies_that_never_end_are_given_up(live: tuple[Gateway,
 
 
 SECRET = "hunter2-0123456789-abcdef"
-BROKEN = {
+BROKEN: dict[str, dict[str, Any]] = {
     "a value of a wrong type": {"providers": {"up": {"kind": "openai", "api_key": SECRET, "usage": SECRET[:0] or "x"}}},
     "a database that is away": {"authenticate": {"keys": True}, "database": f"postgresql://u:{SECRET}@127.0.0.1:1/x"},
     "a database of no kind": {"authenticate": {"keys": True}, "database": f"nosql://u:{SECRET}@127.0.0.1:1/x"},
