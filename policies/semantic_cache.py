@@ -90,7 +90,7 @@ class Checker(Protocol):
         ...
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """One eligible call as it is looked up."""
 
     text: str
@@ -134,7 +134,7 @@ class SemanticCache:
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """A stored answer, or next's, which is stored when it is over."""
         record = call.record
-        asked = self._asked(call) if call.cache.semantic else Unfit("it asks to be left alone")
+        asked = self.asked(call) if call.cache.semantic else Unfit("it asks to be left alone")
         if isinstance(asked, Unfit):
             self._kept.counts.unfit += call.cache.semantic
             record.cache = record.cache or "bypass"
@@ -143,7 +143,7 @@ class SemanticCache:
         if call.cache.look_up:
             try:
                 vector = await self._kept.embedder.embed(asked.text)
-                reply = await self._look_up(call, asked, vector)
+                reply = await self.look_up(call, asked, vector)
             except (EmbedderBusy, EmbedderUnavailable, StoreUnavailable) as error:
                 reply = None
                 self._note(call, error)
@@ -159,7 +159,7 @@ class SemanticCache:
 
     def explain(self, call: Call) -> dict[str, Any]:
         """What of a call is compared, and why it would not be."""
-        asked = self._asked(call)
+        asked = self.asked(call)
         if isinstance(asked, Unfit):
             return {"eligible": False, "why_not": asked.why}
         tally = self._kept.tallies.of(asked.partition)
@@ -175,7 +175,8 @@ class SemanticCache:
             "off": tally.off,
         }
 
-    def _asked(self, call: Call) -> _Asked | Unfit:
+    def asked(self, call: Call) -> Asked | Unfit:
+        """What is looked up for this call, or why nothing is."""
         if call.route.cache_ttl == 0:
             return Unfit("its route's cache_ttl is 0")
         why = why_not_shareable(call, self._config.temperature_ceiling)
@@ -191,7 +192,7 @@ class SemanticCache:
             found.rest,
         )
         equal = b"".join(b"%d:%b" % (len(part), part) for part in parts)
-        return _Asked(found.text, fingerprint(call, partition=partition, guards=equal, without="messages"), partition)
+        return Asked(found.text, fingerprint(call, partition=partition, guards=equal, without="messages"), partition)
 
     def _note(self, call: Call, error: Exception) -> None:
         """Why nothing was looked up."""
@@ -206,8 +207,8 @@ class SemanticCache:
         else:
             counts.unavailable += 1
 
-    async def _look_up(self, call: Call, asked: _Asked, vector: Sequence[float]) -> Reply | None:
-        """Raises StoreUnavailable."""
+    async def look_up(self, call: Call, asked: Asked, vector: Sequence[float]) -> Reply | None:
+        """A stored answer as this call's, if there is one; what was compared is noted. Raises StoreUnavailable."""
         record, counts = call.record, self._kept.counts
         found = await self._kept.store.query(
             vector,
@@ -232,7 +233,7 @@ class SemanticCache:
         counts.misses += 1
         return None
 
-    def _verdict(self, call: Call, asked: _Asked, candidate: Scored) -> tuple[str, float]:
+    def _verdict(self, call: Call, asked: Asked, candidate: Scored) -> tuple[str, float]:
         """`served`, `shadow`, or why not; and the similarity that was needed."""
         meta, tally = candidate.entry.meta, self._kept.tallies.of(asked.partition)
         try:
@@ -251,7 +252,7 @@ class SemanticCache:
             return "called wrong", needed
         return ("shadow" if self._shadow or tally.off else "served"), needed
 
-    def _served(self, call: Call, asked: _Asked, candidate: Scored, threshold: float) -> Reply | None:
+    def _served(self, call: Call, asked: Asked, candidate: Scored, threshold: float) -> Reply | None:
         """The entry as this call's reply; None when it is too old, or has not the shape that is asked for."""
         entry = candidate.entry
         age = max(0.0, self._now() - entry.created)
@@ -273,7 +274,7 @@ class SemanticCache:
             self._checker.check(call, hit, stored)
         return reply
 
-    def _keep_when_over(self, call: Call, asked: _Asked, vector: Sequence[float] | None, reply: Reply) -> None:
+    def _keep_when_over(self, call: Call, asked: Asked, vector: Sequence[float] | None, reply: Reply) -> None:
         collected = Collected(self._config.max_answer)
         reply.through(collected.over)
         store = partial(self._store, call, asked, vector, collected, streamed=reply.streaming)
@@ -285,7 +286,7 @@ class SemanticCache:
         reply.on_close(close)
 
     async def _store(
-        self, call: Call, asked: _Asked, vector: Sequence[float] | None, collected: Collected, *, streamed: bool
+        self, call: Call, asked: Asked, vector: Sequence[float] | None, collected: Collected, *, streamed: bool
     ) -> None:
         """Raises StoreUnavailable."""
         record, counts = call.record, self._kept.counts

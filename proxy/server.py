@@ -60,11 +60,12 @@ class Protocol(HttpToolsProtocol):
         """Parse, and look at what is left of a head that has not ended."""
         super().data_received(data)
         if self._heading:
+            if not self._head_bytes:  # it begins: another time counts than for a connection that says nothing
+                self._be_patient()
+                self._impatient = self.loop.call_later(_HEAD_TIME, self._too_slow)
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_LIMIT:
                 self._refuse("431 Request Header Fields Too Large", "The headers are too large.")
-            elif self._impatient is None:
-                self._impatient = self.loop.call_later(_HEAD_TIME, self._too_slow)
 
     def on_message_begin(self) -> None:
         """A head begins."""

@@ -31,7 +31,12 @@ def make_web(health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -
     """Everything that is not hot: health, documentation and `handlers`, the operator's routes."""
     return Litestar(
         route_handlers=[*_health_handlers(health), *docs_handlers(VERSION), *handlers],
-        exception_handlers={GatewayError: _render, HTTPException: _render_http, Exception: _render_other},
+        exception_handlers={
+            GatewayError: _render,
+            HTTPException: _render_http,
+            RecursionError: _render_depth,
+            Exception: _render_other,
+        },
         after_request=_with_id,
         openapi_config=None,
         logging_config=None,
@@ -108,6 +113,11 @@ def _render_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     response = _render(request, BadRequest(_detail(error), code="invalid_request"))
     response.status_code = error.status_code
     return response
+
+
+def _render_depth(request: Request[Any, Any, Any], _error: RecursionError) -> Response[bytes]:
+    """A body of brackets: the decoder gives up, and it is the client's doing."""
+    return _render(request, BadRequest("The body is nested too deeply.", code="invalid_json"))
 
 
 def _render_other(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

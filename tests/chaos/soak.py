@@ -57,12 +57,12 @@ class Keys(msgspec.Struct, frozen=True):
     poor: str
 
 
-def config(ports: list[int], seed: int) -> dict[str, Any]:
-    """Everything on: two providers that hurt a tenth of their calls, and one that does not."""
+def config(ports: list[int], seed: int, without: list[str]) -> dict[str, Any]:
+    """Everything on but what is named: two providers that hurt a tenth of their calls, and one that does not."""
     hurt = f"{CALM}+rate=0.1+seed={seed}+pick={HURTS}"
     providers = {f"p{n}": {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1"} for n, port in enumerate(ports)}
     chat = [{"provider": f"p{n}", "model": hurt if n < len(ports) - 1 else CALM} for n in range(len(ports))]
-    return {
+    full = {
         "providers": providers,
         "routes": {
             "chat": {"deployments": chat},
@@ -70,20 +70,23 @@ def config(ports: list[int], seed: int) -> dict[str, Any]:
         },
         "timeouts": {"connect": "1s", "first_content": "2s", "idle": "2s", "total": "4s"},
         "failover": {"deadline": "30s", "backoff": "50ms", "cooldown": {"limited": "200ms", "failing": "500ms"}},
-        "authenticate": {"keys": True},
+        "authenticate": {"keys": True, "failures": 1_000_000},
         "client_limits": {"requests": "100000/minute"},
         "caller_limits": {"requests": "1000000/minute", "tokens": "1000000000/minute", "parallel": 500},
         "parameters": {"temperature": [0.0, 1.0], "max_tokens": [1, 4096]},
         "input_guards": [{"kind": "injection", "action": "block"}],
         "output_guards": [{"kind": "secrets", "action": "redact"}],
-        "exact_cache": {"ttl": "30s"},
+        # small, so that what fills up has filled up in the first half
+        "exact_cache": {"ttl": "30s", "memory": "8MB"},
+        "qdrant": {"max_entries": 2000},
         "semantic_cache": {"ttl": "30s"},
         "single_flight": {},
         "budget": {},
-        "prices": {"chat": {"input": "1", "output": "2"}, "embed": {"input": "1", "output": "0"}},
+        "prices": {"routes": {"chat": {"input": 1, "output": 2}, "embed": {"input": 1}}},
         "record": {"bodies": "off"},
         "secrets": {"admin_key": ADMIN},
     }
+    return {key: value for key, value in full.items() if key not in without}
 
 
 class Crowd:
@@ -183,7 +186,7 @@ async def make_keys(session: aiohttp.ClientSession, url: str) -> Keys:
             made = await answer.json()
             return str(made["key"])
 
-    return Keys(wide=await make(), narrow=await make(rpm=30), poor=await make(budget="0.01", period="day"))
+    return Keys(wide=await make(), narrow=await make(rpm=30), poor=await make(budget=0.01, period="day"))
 
 
 def sample(live: Gateway, began: float, seen: Seen) -> Sample:
@@ -195,7 +198,7 @@ def sample(live: Gateway, began: float, seen: Seen) -> Sample:
     return Sample(time.monotonic() - began, rss / 1024, files, statistics.median(seconds) if seconds else 0.0)
 
 
-async def soak(minutes: float, clients: int, seed: int) -> dict[str, Any]:
+async def soak(minutes: float, clients: int, seed: int, without: list[str]) -> dict[str, Any]:
     """Run, and judge."""
     ports = free_ports(3)
     providers = [Provider(port) for port in ports]
@@ -204,7 +207,7 @@ async def soak(minutes: float, clients: int, seed: int) -> dict[str, Any]:
     try:
         await answering(ports)
         with tempfile.TemporaryDirectory() as folder:
-            async with gateway(Path(folder), config(ports, seed)) as live:
+            async with gateway(Path(folder), config(ports, seed, without)) as live:
                 return await _with(live, minutes, clients, seed)
     finally:
         for provider in providers:
@@ -267,9 +270,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--clients", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--without", nargs="*", default=[], help="policies to leave out, to find what grows")
     parser.add_argument("--no-file", action="store_true")
     options = parser.parse_args()
-    result = asyncio.run(soak(options.minutes, options.clients, options.seed))
+    result = asyncio.run(soak(options.minutes, options.clients, options.seed, options.without))
     report = {
         "command": " ".join(["make soak", *sys.argv[1:]]),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),

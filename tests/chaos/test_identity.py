@@ -266,8 +266,8 @@ async def test_what_an_administrator_does_is_written_down(tmp_path: Path) -> Non
     """Who, what, to what, from where, refusals too; and no value."""
     async with gateway(tmp_path, config(f"sqlite:///{tmp_path}/state/lockgate.db")) as gate:
         key_id, secret = await new_key(gate, b'{"name": "the name of it", "models": ["echo"]}')
-        await ask(gate, "PATCH", f"/admin/keys/{key_id}", ADMIN, b'{"rpm": 77}')
-        await ask(gate, "PUT", "/admin/owners/corp/acme", ADMIN, b'{"budget": 12.34}')
+        await ask(gate, "PATCH", f"/admin/keys/{key_id}", ADMIN, b'{"rpm": 9876543}')
+        await ask(gate, "PUT", "/admin/owners/corp/acme", ADMIN, b'{"budget": 12.345678}')
         await ask(gate, "POST", "/admin/users", ADMIN, b'{"name": "eve", "password": "hunter2hunter2"}')
         assert (await ask(gate, "DELETE", f"/admin/keys/{key_id}", secret)).status == 403
     log = (tmp_path / "gateway.err").read_text()
@@ -280,11 +280,11 @@ async def test_what_an_administrator_does_is_written_down(tmp_path: Path) -> Non
         f'"actor":"key:{key_id}","action":"DELETE refused","subject":"/admin/keys/{key_id}"',
     ):
         assert any(wanted in line for line in lines), wanted
-    assert not any(each in log for each in (secret, ADMIN, "hunter2", "the name of it", "12.34", "77"))
+    assert not any(each in log for each in (secret, ADMIN, "hunter2", "the name of it", "12.345678", "9876543"))
 
 
 async def test_a_reload_changes_who_may_call(tmp_path: Path) -> None:
-    """Another admin key and another user, without a restart; authentication itself waits for one."""
+    """Another admin key and another user, without a restart; a reload that fails changes nobody."""
     settings = config(f"sqlite:///{tmp_path}/state/lockgate.db")
     async with gateway(tmp_path, settings) as gate:
         path = tmp_path / "lockgate.yaml"
@@ -296,6 +296,16 @@ async def test_a_reload_changes_who_may_call(tmp_path: Path) -> None:
         await soon(lambda: _is(gate, "another-admin-key", 200))
         assert await status(gate, ADMIN) == 401
         await _logged_in(gate, "carol", "correct horse")
+        full["secrets"]["admin_key"] = "a-third-admin-key"
+        full["exact_cache"] = {}  # which begins with a restart only: nothing of this file may hold
+        path.write_text(yaml.safe_dump(full))
+        gate.process.send_signal(1)
+        await soon(partial(_says, tmp_path / "gateway.err", "not reloaded"))
+        assert [await status(gate, secret) for secret in ("another-admin-key", "a-third-admin-key")] == [200, 401]
+
+
+async def _says(log: Path, words: str) -> bool:
+    return words in await asyncio.to_thread(log.read_text)
 
 
 async def test_a_key_made_just_before_a_kill_is_kept(tmp_path: Path) -> None:

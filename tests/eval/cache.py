@@ -40,6 +40,7 @@ AUDIT = Path(__file__).with_name("cache_audit.json")
 ONE_LANGUAGE = ("fow", "qqp", "checklist", "paws_qqp", "stsb_fr", "mqp", "advglue_qqp", "own_fr")
 ADVERSARIAL = ("fow", "checklist", "paws_qqp")
 SHOWN = (("second", "cosine ≥ 0.90 alone"), ("second", "as shipped"), ("both", "as shipped"), ("both", "strict"))
+LEAST_HITS = 0.9
 COSINES = [0.5 + 0.01 * step for step in range(50)]
 
 
@@ -277,6 +278,9 @@ def main() -> int:
         [model.id for model in (MINILM, USE) if model not in models],
     )
     print(tables(results))
+    if results.partitions is not None and results.partitions.hits < LEAST_HITS * results.partitions.paraphrases:
+        print("the partition test says nothing: hardly any paraphrase was a hit")
+        return 1
     if options.dry:
         return 0
     (ROOT / "bench" / "results" / f"eval-cache-{results.date}.json").write_bytes(

@@ -1,6 +1,5 @@
 """The partition test: calls that differ in anything but their last message, through the policy and the embedded store."""
 
-import itertools
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from proxy.config import Qdrant
 from proxy.deployments import Deployment, Route
 from proxy.endpoints import CHAT
 from proxy.reply import Reply
-from proxy.values import size
+from proxy.values import Size
 from proxy.wire import read_head
 
 QUESTIONS = [
@@ -34,7 +33,7 @@ QUESTIONS = [
     ("What is the boiling point of water?", "What's the boiling point of water?"),
     ("How do I undo the last commit in git?", "In git, how do I undo the last commit?"),
     ("What are the ingredients of pesto?", "Which are the ingredients of pesto?"),
-    ("How much does it cost to ship a parcel to Japan?", "What is the price of shipping a parcel to Japan?"),
+    ("How long does a passport renewal take?", "How much time does a passport renewal take?"),
     ("Comment fermer mon compte ?", "Comment puis-je fermer mon compte ?"),
 ]
 PARTS: dict[str, Sequence[Any]] = {
@@ -59,7 +58,9 @@ PARTS: dict[str, Sequence[Any]] = {
 
 
 class PartitionResult(msgspec.Struct):
-    """How many calls were answered from an entry that was not theirs (leaks), and how many from one that was (hits)."""
+    """How many calls were answered from an entry of a call that differs in anything but its last message (leaks), and
+    how many paraphrases were answered from an entry of one that does not (hits).
+    """
 
     pairs: int
     leaks: int
@@ -122,21 +123,20 @@ async def answer(call: Call) -> Reply:
     return Reply.whole(msgspec.json.encode(body))
 
 
-async def ask(policy: SemanticCache, writer: CacheWriter, call: Call) -> bool:
-    """Whether the call was a hit; what it was answered is stored before this returns."""
+async def ask(policy: SemanticCache, writer: CacheWriter, call: Call) -> str:
+    """The id of the call whose answer this is; what was answered is stored before this returns."""
     reply = await policy(call, answer)
-    async for _ in reply.items:
-        pass
+    said = b"".join([item async for item in reply.items])
     await reply.aclose("complete")
     await writer.emptied()
-    return call.record.cache == "hit-semantic"
+    return str(msgspec.json.decode(said)["choices"][0]["message"]["content"])
 
 
 async def partitions(pairs: int) -> PartitionResult:
     """So many random pairs of calls, the second of which must not have the first's answer; and then must have its own."""
     choose = random.Random(5)
     with tempfile.TemporaryDirectory() as folder:
-        qdrant = EmbeddedQdrant(Path(folder), Qdrant(min_free=size("0B")), lambda: 1000.0)
+        qdrant = EmbeddedQdrant(Path(folder), Qdrant(max_entries=10**6, min_free=Size.parse("0B")), lambda: 1000.0)
         store, embedder, writer = qdrant.collection("semantic", USE.size), Quick(), CacheWriter("semantic_cache", 10**9)
         kept = SemanticKept(store, embedder, writer, Served(), SemanticCounts(), Tallies())
         policy = SemanticCache(
@@ -160,20 +160,31 @@ async def partitions(pairs: int) -> PartitionResult:
 
 async def _run(policy: SemanticCache, writer: CacheWriter, choose: random.Random, pairs: int) -> PartitionResult:
     result = PartitionResult(pairs, 0, 0, 0, 0, 0)
-    numbers = itertools.count()
+    asked: list[Mapping[str, Any]] = []
+
+    async def source(text: str, parts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The parts of the call whose answer a call of these parts gets."""
+        asked.append(parts)
+        return asked[int(await ask(policy, writer, call_of(len(asked) - 1, text, parts)), 16)]
+
     for number in range(pairs):
         question, paraphrase = choose.choice(QUESTIONS)
-        # a member of its own, so that no earlier pair can have stored for this one
-        one = {name: choose.choice(values) for name, values in PARTS.items()} | {"system": f"Pair {number}."}
+        one = {name: choose.choice(values) for name, values in PARTS.items()}
+        if number % 2:
+            one["system"] = f"You are assistant {number}."  # as many systems as pairs, too
         other = dict(one)
         for name in choose.sample(list(PARTS), choose.randint(1, 3)):
             other[name] = choose.choice([value for value in PARTS[name] if value != one[name]])
-        await ask(policy, writer, call_of(next(numbers), question, one))
-        leaked = await ask(policy, writer, call_of(next(numbers), choose.choice((question, paraphrase)), other))
+        await source(question, one)
+        leaked = await source(choose.choice((question, paraphrase)), other) != other
         result.leaks += leaked
         if {name for name in PARTS if one[name] != other[name]} == {"history"}:
             result.conversations += 1
             result.conversation_leaks += leaked
+        asked_before = len(asked)
         result.paraphrases += 1
-        result.hits += await ask(policy, writer, call_of(next(numbers), paraphrase, one))
+        found = await ask(policy, writer, call_of(asked_before, paraphrase, one))
+        asked.append(one)
+        result.leaks += asked[int(found, 16)] != one
+        result.hits += int(found, 16) != asked_before
     return result

@@ -52,7 +52,7 @@ def run(program: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", COMPOSE)
+@pytest.mark.parametrize("name", [*COMPOSE, "deploy/open-webui.yml"])
 def test_compose_files_follow_the_published_schema(name: str, tools: Path) -> None:
     run(tools / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(ROOT / name))
 
@@ -139,7 +139,7 @@ def test_every_variable_of_the_stack_stands_in_the_sample() -> None:
     sample = (ROOT / ".env.example").read_text()
     wanted = {
         name
-        for file in COMPOSE
+        for file in (*COMPOSE, "deploy/open-webui.yml")
         for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text())
         if not name.endswith("_IMAGE")
     }

@@ -17,7 +17,8 @@ from proxy.config_file import parse_config
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 KEYS = [field.encode_name for field in msgspec.structs.fields(Config)]
-PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+OTHERS = ("README.md", "CONTRIBUTING.md", "examples/README.md", "deploy/kubernetes/README.md")
+PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in OTHERS)]
 
 
 def structs_in(kind: object) -> Iterator[type[msgspec.Struct]]:

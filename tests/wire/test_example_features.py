@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,45 @@ def test_rag(tmp_path: Path) -> None:
     assert second == "4 passages embedded: miss"
     assert third == "3 passages embedded: hit-exact"
     assert answer == "How does the lamp of a lighthouse make a beam?"
+
+
+def loaded(env: dict[str, str]) -> None:
+    """Wait until the embedder's model is there: it is loaded when the first text comes."""
+    text = "Which lamps are used in lighthouses?"
+    body = {"model": "support", "temperature": 0, "messages": [{"role": "user", "content": text}]}
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(f"{env['OPENAI_BASE_URL']}/chat/completions", json.dumps(body).encode(), headers)
+    end = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(request) as answer:
+            if answer.headers["x-lockgate-cache"] != "bypass":
+                return
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_support_chatbot(tmp_path: Path) -> None:
+    """Other words hit, another question does not, an attack is refused."""
+    with running("support_chatbot", tmp_path) as env:
+        loaded(env)
+        assert said("support_chatbot", env) == [
+            "How do I reset my password? -> miss",
+            "How can I reset my password? -> hit-semantic",
+            "How do I delete my password? -> no answer (not_cached)",
+            "an attack -> prompt_injection",
+        ]
+
+
+def test_multilingual(tmp_path: Path) -> None:
+    """Each language is served from its own answers."""
+    with running("multilingual", tmp_path) as env:
+        loaded(env)
+        assert said("multilingual", env) == [
+            "How do I open an account? -> miss",
+            "How can I open an account? -> hit-semantic",
+            "Comment ouvrir un compte ? -> miss",
+            "Comment puis-je ouvrir un compte ? -> hit-semantic",
+        ]
 
 
 def test_every_example_with_a_configuration_is_run() -> None:

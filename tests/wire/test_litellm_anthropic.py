@@ -53,7 +53,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
                     },
                     "*": {"deployments": [{"provider": "anthropic", "model": "*"}]},
                 },
-                "timeouts": {"total": "3s", "first_content": "3s", "idle": "1s"},
+                "timeouts": {"total": "8s", "first_content": "8s", "idle": "1s"},
                 "failover": {"tries": 1},
             },
         ) as gate,

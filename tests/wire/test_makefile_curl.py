@@ -41,13 +41,13 @@ STORES = ("check-qdrant", "check-mlflow")
 CACHE = ("test-exact-cache", "test-cache-performance", "test-cache-with-logs", "cache-stats", "clear-cache")
 NAMES = "groq-kimi-primary", "gpt-4o-primary", "gemini-secondary", "openrouter-fallback", "text-embedding"
 ROUTES = {name: {"deployments": [{"provider": "fake", "model": "echo"}]} for name in NAMES}
-FULL = {**CONFIG, "routes": ROUTES, "exact_cache": {}, "record": {"mlflow": ""}}
+FULL = {**CONFIG, "routes": ROUTES, "exact_cache": {}, "semantic_cache": {}, "record": {"mlflow": ""}}
 
 
 async def test_every_target_passes_where_all_is_well(tmp_path: Path) -> None:
     """One after the other, with the scripted provider and everything inside the one process."""
     async with gateway(tmp_path, FULL) as running:
-        for target in (*CHECKS, *STORES, *CACHE):
+        for target in (*CHECKS, *STORES, "test-semantic-cache", *CACHE):
             code, said = await make(target, running.url, ADMIN=ADMIN)
             assert code == 0, said
 
