@@ -12,8 +12,8 @@ from litestar.types import ControllerRouterHandler
 
 from proxy.call import Caller
 from proxy.callers import Callers
-from proxy.credentials import HEADERS, presented
-from proxy.errors import BadRequest, BodyTimeout, Unauthenticated
+from proxy.credentials import presented
+from proxy.errors import BadRequest, BodyTimeout, GatewayError, Unauthenticated
 from proxy.login import Issued, Login
 from proxy.paths import unknown_path
 from proxy.tokens import Tokens
@@ -65,9 +65,13 @@ def auth_handlers(current: Callable[[], Current]) -> list[ControllerRouterHandle
     @post("/auth/logout", status_code=200, request_max_body_size=_LARGEST)
     async def log_out(request: AnyRequest) -> Json:
         """End the login of the access token that is presented, or of the refresh token in the body, or both."""
-        login, members = login_of(request), await _members(request)
+        login = login_of(request)
+        found = await _family(current(), request)  # a bad key is refused before the body is read
+        members = await _members(request)
         refresh_token = _text(members, "refresh_token") if "refresh_token" in members else None
-        await login.logout(await _family(current(), request, is_needed=refresh_token is None), refresh_token)
+        if isinstance(found, GatewayError) and refresh_token is None:
+            raise found
+        await login.logout(found if isinstance(found, str) else None, refresh_token)
         return {"status": "logged out"}
 
     @get("/auth/verify")
@@ -82,21 +86,23 @@ def auth_handlers(current: Callable[[], Current]) -> list[ControllerRouterHandle
     return [log_in, refresh, log_out, verify]
 
 
-async def _family(current: Current, request: AnyRequest, *, is_needed: bool) -> str | None:
-    """The login that the presented access token belongs to. Raises Unauthenticated where there must be one."""
+async def _family(current: Current, request: AnyRequest) -> str | GatewayError:
+    """The login that the presented access token belongs to, or why there is none.
+
+    Raises Unauthenticated for a bad key or token. Nothing at all, and what comes too late, may still end a login: by
+    its refresh token.
+    """
     headers = credentials_of(request)
-    if headers.keys().isdisjoint(HEADERS) and not is_needed:
-        return None
     try:
         await current.callers.find(headers, peer_of(request))
     except Unauthenticated as error:
-        if is_needed or error.code != "token_expired":
+        if error.code not in (None, "token_expired"):
             raise
-        return None  # who comes back late may still end the login by its refresh token
+        return error
     known = current.tokens.remembered(hashlib.sha256(presented(headers).encode()).digest())
-    if (known is None or not known.family) and is_needed:
-        raise BadRequest("Only a login can be ended: keys are revoked, tokens of other issuers end there.")
-    return known.family if known is not None else None
+    if known is not None and known.family:
+        return known.family
+    return BadRequest("Only a login can be ended: keys are revoked, tokens of other issuers end there.")
 
 
 def _describe(caller: Caller, expires: int | None) -> Json:
