@@ -142,7 +142,7 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         early_headers=timeouts(config.timeouts).early_headers,
         max_in_flight=config.server.max_in_flight,
         cors=Cors(config.cors.origins) if config.cors is not None else None,
-        closes=[transport.aclose, fake.aclose],
+        closes=[transport.aclose, fake.aclose, *(each.aclose for _, each in after if isinstance(each, SemanticCache))],
     )
     return runtime, planned
 
