@@ -89,6 +89,10 @@ class Checker(Protocol):
         """Do so later, if this hit is one of the chosen."""
         ...
 
+    async def aclose(self) -> None:
+        """Give up what runs."""
+        ...
+
 
 class Asked(NamedTuple):
     """One eligible call as it is looked up."""
@@ -156,6 +160,11 @@ class SemanticCache:
         if call.cache.store and reply.status == _OK and not record.fallbacks:
             self._keep_when_over(call, asked, vector, reply)
         return reply
+
+    async def aclose(self) -> None:
+        """Give up the checks that run."""
+        if self._checker is not None:
+            await self._checker.aclose()
 
     def explain(self, call: Call) -> dict[str, Any]:
         """What of a call is compared, and why it would not be."""

@@ -109,7 +109,12 @@ def build(config: Config, keepers: Keepers, environment: Mapping[str, str]) -> t
         capacity=Capacity(config.server.max_in_flight, config.server.queue, config.server.queue_wait),
         cors=Cors(config.cors.origins) if config.cors is not None else None,
         callers=callers,
-        closes=[transport.aclose, fake.aclose, *([guards.aclose] if guards is not None else [])],
+        closes=[
+            transport.aclose,
+            fake.aclose,
+            *([guards.aclose] if guards is not None else []),
+            *(each.aclose for _, each in after if isinstance(each, SemanticCache)),
+        ],
     )
     let_in(config, keepers, transport)  # last: it holds at once, so nothing may fail any more
     return runtime, planned

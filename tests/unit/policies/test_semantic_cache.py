@@ -82,6 +82,9 @@ class Noted:
     def check(self, call: Call, hit: Hit, served: Stored) -> None:
         self.hits.append(hit)
 
+    async def aclose(self) -> None:
+        self.hits.clear()
+
 
 class Cache:
     """The policy with all it stands on."""
@@ -415,6 +418,8 @@ async def test_hits_are_offered_to_be_checked(cache: Cache) -> None:
     await cache.ask(ask())
     await cache.ask(ask(AGAIN))
     assert len(cache.checker.hits) == 1
+    await cache.policy.aclose()
+    assert not cache.checker.hits
 
 
 async def test_the_operator_sees_and_clears(cache: Cache) -> None:
