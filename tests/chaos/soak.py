@@ -33,10 +33,14 @@ _TEXTS = [f"Tell me fact number {number} about lighthouses" for number in range(
 
 
 class Sample(msgspec.Struct):
-    """The gateway at one moment; `p50` in seconds, over the calls since the last sample."""
+    """The gateway at one moment; `p50` in seconds, over the calls since the last sample.
+
+    `anon_mb` is the part of its memory that the system cannot take back by forgetting pages of files.
+    """
 
     at: float
     rss_mb: float
+    anon_mb: float
     files: int
     p50: float
 
@@ -191,11 +195,15 @@ async def make_keys(session: aiohttp.ClientSession, url: str) -> Keys:
 
 def sample(live: Gateway, began: float, seen: Seen) -> Sample:
     """The gateway now; takes the latencies it reports."""
-    status = Path(f"/proc/{live.process.pid}/status").read_text()
-    rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    status = Path(f"/proc/{live.process.pid}/status").read_text().splitlines()
+    rss, anon = (
+        next(int(line.split()[1]) for line in status if line.startswith(name)) for name in ("VmRSS", "RssAnon")
+    )
     files = len(list(Path(f"/proc/{live.process.pid}/fd").iterdir()))
     seconds, seen.seconds = seen.seconds, []
-    return Sample(time.monotonic() - began, rss / 1024, files, statistics.median(seconds) if seconds else 0.0)
+    return Sample(
+        time.monotonic() - began, rss / 1024, anon / 1024, files, statistics.median(seconds) if seconds else 0.0
+    )
 
 
 async def soak(minutes: float, clients: int, seed: int, without: list[str]) -> dict[str, Any]:
@@ -256,6 +264,7 @@ def judged(samples: list[Sample], seen: Seen, minutes: float) -> dict[str, Any]:
         "faults": len(seen.faults),
         "first_faults": seen.faults[:20],
         "rss_mb": [round(each.rss_mb, 1) for each in samples[:: max(1, len(samples) // 20)]],
+        "anon_mb": [round(each.anon_mb, 1) for each in samples[:: max(1, len(samples) // 20)]],
         "rss_growth_second_half_mb": round(rss, 2),
         "rss_growth_second_half_share": round(growth, 4),
         "files_growth_second_half": round(files, 1),

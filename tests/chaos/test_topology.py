@@ -255,6 +255,7 @@ async def test_each_part_restarts_and_nothing_is_lost(stack: Stack) -> None:
         await asyncio.sleep(1)
         traffic.end()
         await asyncio.gather(*clients)
+        await the_operators_targets_pass(stack, free)
 
     assert traffic.faults == [], stack.balancer.log()
     assert set(traffic.refused) <= {"database"}
@@ -264,15 +265,34 @@ async def test_each_part_restarts_and_nothing_is_lost(stack: Stack) -> None:
     await becomes(lambda: asyncio.to_thread(traced, stack, traffic), (0, 0))
 
 
+async def the_operators_targets_pass(stack: Stack, key: str) -> None:
+    """`make -f Makefile.curl` on the servers themselves; their calls are not the clients'."""
+    url = f"http://127.0.0.1:{stack.instances[0].port}"
+    given = [
+        f"URL={url}",
+        f"KEY={key}",
+        f"ADMIN={ADMIN}",
+        f"QDRANT_URL={stack.qdrant.url}",
+        f"MLFLOW_URL={stack.mlflow.url}",
+    ]
+    for target in ("status", "check-qdrant", "check-mlflow"):
+        process = await asyncio.create_subprocess_exec(
+            "make", "-f", "Makefile.curl", target, *given,
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        told, _ = await process.communicate()
+        assert process.returncode == 0, told.decode()
+
+
 def off_loop(work: Callable[[], None]) -> Callable[[], Awaitable[None]]:
     """What waits, in a thread."""
     return lambda: asyncio.to_thread(work)
 
 
 async def booked(stack: Stack, traffic: Traffic) -> tuple[int, int]:
-    """How many answered calls the ledger lacks, and how many it has that nobody was answered."""
+    """How many answered calls the ledger lacks, and how many it has besides: one is the operator's own, by make."""
     rows = await ledger(stack.database)
-    return len(traffic.answered.keys() - rows), len(rows - traffic.answered.keys())
+    return len(traffic.answered.keys() - rows), len(rows - traffic.answered.keys()) - 1
 
 
 def traced(stack: Stack, traffic: Traffic) -> tuple[int, int]:

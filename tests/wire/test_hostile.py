@@ -285,7 +285,7 @@ async def test_depth_is_a_400_and_no_end(live: tuple[Gateway, FakeServer], path:
 async def test_many_bombs_at_once_cost_little_memory(live: tuple[Gateway, FakeServer]) -> None:
     """Forty bodies of 200 MB in 200 kB: each is given up at the limit."""
     gate, _ = live
-    bomb = gzip.compress(gzip.compress(b"")[:0] + b" " * 200_000_000, 9)
+    bomb = gzip.compress(b" " * 200_000_000, 9)
     before = rss(gate)
 
     async def throw() -> int:
@@ -349,7 +349,7 @@ async def test_heads_and_bodies_that_never_end_are_given_up(live: tuple[Gateway,
 
 SECRET = "hunter2-0123456789-abcdef"
 BROKEN: dict[str, dict[str, Any]] = {
-    "a value of a wrong type": {"providers": {"up": {"kind": "openai", "api_key": SECRET, "usage": SECRET[:0] or "x"}}},
+    "a value of a wrong type": {"providers": {"up": {"kind": "openai", "api_key": SECRET, "usage": "x"}}},
     "a database that is away": {"authenticate": {"keys": True}, "database": f"postgresql://u:{SECRET}@127.0.0.1:1/x"},
     "a database of no kind": {"authenticate": {"keys": True}, "database": f"nosql://u:{SECRET}@127.0.0.1:1/x"},
     "a store of no kind": {"limits_store": f"nosql://u:{SECRET}@127.0.0.1/0"},
