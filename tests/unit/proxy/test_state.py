@@ -2,28 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.postgres import Postgres, postgres
+from support.postgres import Postgres
 
 from proxy.state import Database, DatabaseAwayError, Migration, migrate, migrations, parse_url
 
 FIRST = Migration(1, "one", ("CREATE TABLE one (a TEXT PRIMARY KEY)", "INSERT INTO one (a) VALUES ('x')"))
 SECOND = Migration(2, "two", ("ALTER TABLE one ADD COLUMN b BIGINT NOT NULL DEFAULT 7",))
 BROKEN = Migration(2, "two", ("CREATE TABLE half (a TEXT)", "CREATE TABLE one (a TEXT)"))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """Each engine in turn, empty."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state/lockgate.db"
-        return
-    async with postgres(tmp_path / "postgres") as server:
-        yield server.url
 
 
 async def rows(database: Database, query: str) -> list[tuple[object, ...]]:
@@ -67,23 +56,24 @@ async def test_a_newer_schema_is_refused(url: str) -> None:
     await database.aclose()
 
 
-async def test_an_outage_is_told_and_ends_by_itself(tmp_path: Path) -> None:
-    async with postgres(tmp_path / "postgres") as server:
-        database = Database(server.url)
-        await database.start()
-        assert await _one(database) == 1
-        await _outage(server, database)
-        assert await _one(database) == 1
-        assert database.state() == "ok"
-        await database.aclose()
+async def test_an_outage_is_told_and_ends_by_itself(postgres_server: Postgres, postgres_url: str) -> None:
+    database = Database(postgres_url)
+    await database.start()
+    assert await _one(database) == 1
+    await _outage(postgres_server, database)
+    assert await _one(database) == 1
+    assert database.state() == "ok"
+    await database.aclose()
 
 
 async def _outage(server: Postgres, database: Database) -> None:
     await server.stop()
-    with pytest.raises(DatabaseAwayError):
-        await _one(database)
-    assert database.state() == "degraded"
-    await server.start()
+    try:
+        with pytest.raises(DatabaseAwayError):
+            await _one(database)
+        assert database.state() == "degraded"
+    finally:
+        await server.start()
 
 
 async def _one(database: Database) -> object:
