@@ -283,9 +283,9 @@ async def test_without_a_server_records_go_to_a_store_of_its_own(tmp_path: Path,
         await asyncio.to_thread(shipper.wait, 5)
 
 
-async def test_a_call_that_is_cut_off_is_amended_or_sealed_once(tmp_path: Path, base_url: str) -> None:
-    """A client that leaves in the middle has one record, amended when it is known what was streamed; one that has read
-    `[DONE]` finds it written.
+async def test_a_call_that_is_cut_off_is_sealed_once_with_what_was_streamed(tmp_path: Path, base_url: str) -> None:
+    """A client that leaves in the middle has one record, which knows what was streamed; one that has read `[DONE]`
+    finds it written.
     """
     async with gateway(tmp_path, {**config(base_url, "", "none"), "record": {}}) as gate:
         async with Connection(gate.url) as wire:
@@ -302,6 +302,8 @@ async def test_a_call_that_is_cut_off_is_amended_or_sealed_once(tmp_path: Path, 
                 said += await wire.chunk()
             assert [each["outcome"] for each in records_in(gate.state) if each["events"] < 100][-1:] == ["complete"]
         await becomes(
-            lambda: sorted((each["outcome"], each.get("amended", False)) for each in records_in(gate.state)),
-            [("client_disconnect", False), ("client_disconnect", True), ("complete", False)],
+            lambda: sorted(
+                (each["outcome"], each.get("amended", False), bool(each["usage"])) for each in records_in(gate.state)
+            ),
+            [("client_disconnect", False, True), ("complete", False, True)],
         )
