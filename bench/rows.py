@@ -11,6 +11,7 @@ from typing import Literal
 
 from load import Request
 from samples import Sample
+from servers import KEY
 
 CALL = Request("1 kB chat call")
 LARGE = Request("300 kB chat call", prompt=300_000)
@@ -21,6 +22,8 @@ STEADY = Request("500 events, 20 ms apart", model="stream-500-20ms", stream=True
 SLOW = Request("40 events, 500 ms apart", model="stream-40-500ms", stream=True)
 SAME = Request("the same 1 kB chat call", unique=False)
 SAME_STREAM = Request("the same 1 kB chat call, streamed", stream=True, unique=False)
+KEYED = Request("1 kB chat call with a key", headers=(("authorization", f"Bearer {KEY}"),))
+KEYED_SAME = Request("the same 1 kB chat call with a key", unique=False, headers=KEYED.headers)
 REQUESTS = (CALL, LARGE, EVENTS, METERED, SHORT, STEADY, SLOW)
 
 PLAIN = "gateway:record"
@@ -96,6 +99,15 @@ ROWS: Sequence[Row] = (
         _call("gateway:exact from store", SAME), _call("gateway:exact", SAME), "difference", 30),
     Row("exact miss, looked up and stored: CPU over the same without the cache", "caches", "µs",
         _call("gateway:exact+flight"), _call("gateway:flight"), "difference"),
+    Row("1 kB chat call, all policies: CPU", "policies", "µs", _call("gateway:all", KEYED), _call("C3"), "ratio", 2.6, 2.0),
+    Row("input guard on it: CPU added", "policies", "µs",
+        _call("gateway:all+guard", KEYED), _call("gateway:all", KEYED), "difference", 250, 120),
+    Row("a budget on it: CPU added", "policies", "µs",
+        _call("gateway:all+budget", KEYED), _call("gateway:all", KEYED), "difference", 400),
+    Row("exact hit, all policies and a remembered guard verdict: CPU", "policies", "µs",
+        _call("gateway:all+guard", KEYED_SAME), _call("C1"), "ratio", 4, 3),
+    Row("output guard on a relayed event: CPU added", "policies", "µs",
+        _event("gateway:output guard"), _event(PLAIN), "difference", 10),
     Row("relayed event: CPU", "streams", "µs", _event(PLAIN), _event("C3"), "ratio", 1.5, 1.2),
     Row("relayed event, client asks for usage: CPU", "streams", "µs",
         _event(PLAIN, METERED), _event("C3", METERED), "ratio"),

@@ -1,10 +1,13 @@
 """Starting and stopping what is measured: the mock upstream, the controls, and the gateway by its command line."""
 
+import contextlib
+import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,23 @@ _PATIENCE = 30.0
 
 CONTROLS = {"C1": "raw", "C2": "litestar", "C3": "relay"}
 
+KEY = "sk-lg-" + "b" * 43
+"""The virtual key that configurations with `authenticate` know."""
+
+# Everything that is told apart from guards, whose cost grows with the text (PERFORMANCE: "all policies").
+_ALL: Mapping[str, object] = {
+    "record": {},
+    "authenticate": {"keys": True},
+    "client_limits": {"requests": "100000000/minute", "applies_to": "all"},
+    "caller_limits": {"requests": "100000000/minute", "tokens": "100000000000/minute", "parallel": 1000},
+    "parameters": {"temperature": [0.0, 1.0], "max_tokens": [1, 4096]},
+    "single_flight": {},
+    "exact_cache": {},
+    "failover": {},
+}
+_INJECTION = {"input_guards": [{"kind": "injection", "action": "block"}]}
+_SECRETS = {"output_guards": [{"kind": "secrets", "action": "redact"}]}
+
 # What each gateway configuration adds to the common part (one provider, one route a model). A new row of the table
 # that needs other policies adds its configuration here and names it as the target `gateway:<name>`.
 CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
@@ -31,7 +51,12 @@ CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
     "exact+flight": {"record": {}, "single_flight": {}, "exact_cache": {}, "failover": {}},
     "exact from store": {"record": {}, "exact_cache": {"memory": 1}, "failover": {}},
     "flight": {"record": {}, "single_flight": {}, "failover": {}},
+    "all": _ALL,
+    "all+guard": {**_ALL, **_INJECTION},
+    "all+budget": {**_ALL, "budget": {}, "prices": {"models": {"up/*": {"input": 2.5, "output": 10}}}},
+    "output guard": {"record": {}, **_SECRETS},
 }
+_BUDGETED = ("gateway:all+budget",)
 
 
 class Server:
@@ -83,6 +108,19 @@ class Server:
         self._process.kill()
         self._process.wait()
         raise RuntimeError(f"it does not listen:\n{self._log.read_text()[-2000:]}")
+
+
+def _make_key(config: Path, budget: str) -> None:
+    """Let the database of this configuration know `KEY`: one made by the command, under a secret that loads can name."""
+    command = [sys.executable, "-m", "proxy.cli", "keys", "create", "--config", str(config), "--models", "*"]
+    subprocess.run(
+        [*command, "--name", "bench", *(["--budget", budget] if budget else [])],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    state = json.loads(config.read_text())["server"]["state_dir"]
+    with contextlib.closing(sqlite3.connect(Path(state) / "lockgate.db")) as database:
+        database.execute("UPDATE virtual_keys SET digest = ?", (hashlib.sha256(KEY.encode()).hexdigest(),))
+        database.commit()
 
 
 def _accepts(url: str) -> bool:
@@ -139,6 +177,8 @@ class Farm:
         else:
             config = folder / f"{time.monotonic_ns()}.yaml"
             config.write_text(self._config(target.removeprefix("gateway:"), upstream))
+            if "authenticate" in CONFIGURATIONS[target.removeprefix("gateway:")]:
+                _make_key(config, budget="1000000" if target in _BUDGETED else "")
             command = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
         return Server(command, folder, measure.SERVER_CORE)
 
