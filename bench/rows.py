@@ -108,6 +108,8 @@ ROWS: Sequence[Row] = (
         _call("gateway:all+guard", KEYED_SAME), _call("C1"), "ratio", 4, 3),
     Row("output guard on a relayed event: CPU added", "policies", "µs",
         _event("gateway:output guard"), _event(PLAIN), "difference", 10),
+    Row("records shipped to a local MLflow: CPU of the serving process", "policies", "µs",
+        Sample("cpu_serving", "gateway:logged", CALL), Sample("cpu_serving", PLAIN, CALL), "ratio", 1.15, 1.08),
     Row("relayed event: CPU", "streams", "µs", _event(PLAIN), _event("C3"), "ratio", 1.5, 1.2),
     Row("relayed event, client asks for usage: CPU", "streams", "µs",
         _event(PLAIN, METERED), _event("C3", METERED), "ratio"),

@@ -57,15 +57,23 @@ async def cpu_event(lab: Laboratory, sample: Sample) -> float:
     return cpu / events
 
 
-async def _cost(lab: Laboratory, sample: Sample) -> tuple[float, int, int]:
+async def cpu_serving(lab: Laboratory, sample: Sample) -> float:
+    """CPU microseconds a call of the serving process alone, without those that it has started (the shipper)."""
+    cpu, calls, _ = await _cost(lab, sample, measure.cpu_alone_ns)
+    return cpu / calls
+
+
+async def _cost(
+    lab: Laboratory, sample: Sample, cpu_ns: Callable[[int], int] = measure.cpu_ns
+) -> tuple[float, int, int]:
     server = lab.farm.get(sample.target)
     spread = lab.effort.warm if sample.request.stream else 0.0  # streams that beat as one are relayed in cheap batches
     async with ClosedLoop(server.url, sample.request, sample.concurrency, spread) as load:
         tally = load.tally
         await asyncio.sleep(lab.effort.warm)
-        began, calls, events = measure.cpu_ns(server.pid), tally.calls, tally.events
-        await tally.until(lambda: measure.cpu_ns(server.pid) - began >= lab.effort.cpu * 1e9, tick=0.05)
-        cpu = measure.cpu_ns(server.pid) - began
+        began, calls, events = cpu_ns(server.pid), tally.calls, tally.events
+        await tally.until(lambda: cpu_ns(server.pid) - began >= lab.effort.cpu * 1e9, tick=0.05)
+        cpu = cpu_ns(server.pid) - began
         calls, events = tally.calls - calls, tally.events - events
     tally.check()
     return cpu / 1000, calls, events
@@ -152,5 +160,16 @@ async def _warm_up(server: Server, request: Request, calls: int) -> None:
 
 KINDS: Mapping[str, Callable[[Laboratory, Sample], Awaitable[float]]] = {
     function.__name__: function
-    for function in (cpu_call, cpu_event, latency_p50, first_p50, first_p99, gap_p999, rss_idle, rss_stream, start)
+    for function in (
+        cpu_call,
+        cpu_serving,
+        cpu_event,
+        latency_p50,
+        first_p50,
+        first_p99,
+        gap_p999,
+        rss_idle,
+        rss_stream,
+        start,
+    )
 }

@@ -51,6 +51,7 @@ CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
     "exact+flight": {"record": {}, "single_flight": {}, "exact_cache": {}, "failover": {}},
     "exact from store": {"record": {}, "exact_cache": {"memory": 1}, "failover": {}},
     "flight": {"record": {}, "single_flight": {}, "failover": {}},
+    "logged": {"record": {"mlflow": ""}},
     "all": _ALL,
     "all+guard": {**_ALL, **_INJECTION},
     "all+budget": {**_ALL, "budget": {}, "prices": {"models": {"up/*": {"input": 2.5, "output": 10}}}},

@@ -31,7 +31,7 @@ class Page:
         self.complaints: list[str] = []
 
     async def send(self, method: str, **parameters: Any) -> Any:
-        """One command and its result."""
+        """One command and its result. Raises AssertionError with the browser's word when it is refused."""
         self._number += 1
         answer = self._answers[self._number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
@@ -87,8 +87,12 @@ class Page:
             event = json.loads(message.data)
             if "id" in event:
                 answer = self._answers.pop(event["id"])
-                if not answer.done():
-                    answer.set_result(event.get("result", event.get("error", {})))
+                if answer.done():
+                    continue
+                if "error" in event:  # "Inspected target navigated or closed", when a page goes under a question
+                    answer.set_exception(AssertionError(event["error"]))
+                else:
+                    answer.set_result(event["result"])
             elif event["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled") or (
                 event["method"] == "Log.entryAdded" and event["params"]["entry"]["source"] != "network"
             ):

@@ -182,7 +182,7 @@ async def test_an_administrators_account_opens_the_page(accounts: Gateway, page:
     await page.until("document.querySelector('#gate-error').textContent !== ''")
     await sign_in(page, "ada", PASSWORD)
     await page.until("!document.querySelector('#board').hidden")
-    await page.run("sessionStorage.setItem('lockgate.access', 'ey.is.over'); location.reload()")
+    await page.run("sessionStorage.setItem('lockgate.access', 'ey.is.over'); setTimeout(() => location.reload(), 0)")
     await page.until("document.querySelector('#board') && !document.querySelector('#board').hidden")
     renewed = await page.run("sessionStorage.getItem('lockgate.refresh')")
     await page.run("document.querySelector('#leave').click()")
