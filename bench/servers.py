@@ -57,7 +57,6 @@ CONFIGURATIONS: Mapping[str, Mapping[str, object]] = {
     "all+budget": {**_ALL, "budget": {}, "prices": {"models": {"up/*": {"input": 2.5, "output": 10}}}},
     "output guard": {"record": {}, **_SECRETS},
 }
-_BUDGETED = ("gateway:all+budget",)
 
 
 class Server:
@@ -177,9 +176,10 @@ class Farm:
             command = [sys.executable, str(ROOT / "bench" / "controls.py"), CONTROLS[target], "--upstream", upstream]
         else:
             config = folder / f"{time.monotonic_ns()}.yaml"
-            config.write_text(self._config(target.removeprefix("gateway:"), upstream))
-            if "authenticate" in CONFIGURATIONS[target.removeprefix("gateway:")]:
-                _make_key(config, budget="1000000" if target in _BUDGETED else "")
+            name = target.removeprefix("gateway:")
+            config.write_text(self._config(name, upstream))
+            if "authenticate" in CONFIGURATIONS[name]:
+                _make_key(config, budget="1000000" if "budget" in CONFIGURATIONS[name] else "")
             command = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
         return Server(command, folder, measure.SERVER_CORE)
 
