@@ -46,7 +46,8 @@ def production(base_url: str, port: int) -> dict[str, Any]:
     tree["routes"]["long"] = {"deployments": [{"provider": "openai", "model": "long=25+every=80ms+chunks=25"}]}
     tree["client_limits"]["trusted_proxies"] = ["127.0.0.0/8"]
     tree["caller_limits"] = {"requests": "100000/minute", "tokens": "100000000/minute", "parallel": 500}
-    tree["server"] = {"exposure": "public", "port": port, "drain_delay": "1s", "drain_timeout": "20s"}
+    # longer than the balancer's fail_timeout: what it noted of the instance before is forgotten when this one goes
+    tree["server"] = {"exposure": "public", "port": port, "drain_delay": "3s", "drain_timeout": "20s"}
     tree["record"]["interval"] = "1s"
     return tree
 

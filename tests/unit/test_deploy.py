@@ -26,6 +26,15 @@ MANIFESTS = sorted(
     if path.name not in ("kustomization.yaml", "lockgate.yaml")
 )
 
+PRODUCTION = {
+    "API_SECRET_KEY": "0123456789abcdef" * 4,
+    "LITELLM_MASTER_KEY": "fedcba9876543210" * 4,
+    "DATABASE_URL": "postgresql://lockgate@postgres/lockgate",
+    "LIMITS_STORE": "redis://valkey:6379/0",
+    "EMBEDDINGS_URL": "http://tei:8080",
+}
+"""What production's configuration asks of its environment."""
+
 
 def stack(name: str) -> dict[str, Any]:
     """A compose file, with its anchors resolved."""
@@ -124,6 +133,14 @@ def test_the_original_stacks_ports_hold() -> None:
 def test_the_grace_period_is_longer_than_the_drain(name: str, service_name: str) -> None:
     """Else a stream would be killed that may still run."""
     assert int(stack(name)["services"][service_name]["stop_grace_period"].removesuffix("s")) > 5 + 600 + 5
+
+
+def test_the_balancer_asks_an_instance_again_before_the_next_one_stops_accepting() -> None:
+    """Else a rolling restart has a moment in which every instance counts as dead."""
+    away = re.findall(r"fail_timeout=(\d+)s", (ROOT / "deploy" / "nginx.conf").read_text())
+    server = load_config(ROOT / "deploy" / "lockgate.prod.yaml", PRODUCTION).server
+    assert len(away) == 2
+    assert max(map(float, away)) < server.drain_delay
 
 
 def test_instances_do_not_share_their_state() -> None:
@@ -239,14 +256,7 @@ def test_a_shipped_configuration_is_valid_and_has_the_stacks_routes(path: str) -
 @pytest.mark.parametrize("missing", ["API_SECRET_KEY", "LITELLM_MASTER_KEY", "DATABASE_URL", "LIMITS_STORE"])
 def test_production_does_not_start_without_its_secrets(path: str, missing: str) -> None:
     """It says which variable is missing instead of going on with one of its own."""
-    env = {
-        "API_SECRET_KEY": "0123456789abcdef" * 4,
-        "LITELLM_MASTER_KEY": "fedcba9876543210" * 4,
-        "DATABASE_URL": "postgresql://lockgate@postgres/lockgate",
-        "LIMITS_STORE": "redis://valkey:6379/0",
-        "EMBEDDINGS_URL": "http://tei:8080",
-    }
-    del env[missing]
+    env = {name: value for name, value in PRODUCTION.items() if name != missing}
     with pytest.raises(ConfigError, match=missing):
         load_config(ROOT / path, env)
 
