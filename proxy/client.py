@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from litestar.types import HTTPRequestEvent, Receive, Send
 
+from proxy.at_once import write_at_once
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
 from proxy.limits import Limit
@@ -185,14 +186,18 @@ class Client:
         """Send one JSON body."""
         self.started = True
         headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        self._finished = True  # a client that closes once it has the answer has not left early
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._all(status, headers, body)
 
     async def burst(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a stream that is all there, from its head to its end."""
         self.started = self._ended = True
         headers += ((b"content-type", EVENT_STREAM), *_NO_CACHE, (b"content-length", b"%d" % len(body)))
+        await self._all(status, headers, body)
+
+    async def _all(self, status: int, headers: Headers, body: bytes) -> None:
+        if write_at_once(self._send, status, headers, body):
+            self._finished = True  # a client that closes once it has the answer has not left early
+            return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self._finished = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -26,6 +26,8 @@ _LARGEST = 8_000_000
 _OLDEST = 3600.0
 """Seconds after which a file that everyone has read is not added to any more, so that it can go."""
 _HOUSEKEEPING = 5.0
+_SAVE = 1.0
+"""Seconds between two writes of one cursor, at least: what is dealt with twice after a crash changes nothing."""
 _IN_MEMORY = 10_000
 """Records that wait in memory for one reader; one that is further behind reads from disk."""
 
@@ -41,7 +43,8 @@ class Reader:
         self._news = asyncio.Event()
         self._closed = False
         self._taken = position
-        self.committed = position
+        self.committed = self._saved = position
+        self._due = 0.0
 
     @property
     def lag(self) -> int:
@@ -79,12 +82,25 @@ class Reader:
         return taken
 
     def commit(self, position: int) -> None:
-        """All up to this position is dealt with and never comes again, but for a disk that takes nothing."""
+        """All up to this position is dealt with. Some of it comes again after a crash: the cursor on disk is up to a
+        second behind, or five where nothing follows.
+        """
         self.committed = max(self.committed, position)
+        now = self._outbox.now()
+        if now >= self._due:
+            self._due = now + _SAVE
+            self.save()
+
+    def save(self) -> None:
+        """Write the cursor where it has moved; a disk that takes nothing is only told of."""
+        if self._saved == self.committed:
+            return
         try:
             self._cursor.save(self.committed)
         except OSError as error:
             logger.warning("a cursor could not be written: %s", error)
+        else:
+            self._saved = self.committed
 
     def close(self) -> None:
         """`batches` ends when it has nothing more to give."""
@@ -129,7 +145,7 @@ class Outbox:
         self.folder = folder
         self.lost = 0
         self.dropped = 0
-        self._now = now
+        self.now = now
         self._max_size = max_size
         self._segment_size = min(_LARGEST, max(1, max_size // _SEGMENTS))
         self._starts = starts_in(folder)
@@ -166,7 +182,7 @@ class Outbox:
             self.end += len(frame)
             self._counts[self._starts[-1]] = self._counts.get(self._starts[-1], 0) + 1
             if self._began is None:
-                self._began = self._now()
+                self._began = self.now()
         else:
             self.lost += 1
         for reader in self._readers.values():
@@ -198,9 +214,9 @@ class Outbox:
         """Close the file."""
         if self._keeping is not None:
             self._keeping.cancel()
+        self.tidy()
         for reader in self._readers.values():
             reader.close()
-        self.tidy()
         self._close()
 
     def state(self) -> State:
@@ -208,7 +224,9 @@ class Outbox:
         return "degraded" if self.lost or self.dropped else "ok"
 
     def tidy(self) -> None:
-        """Remove what everyone has read."""
+        """Write down how far readers are, and remove what everyone has read."""
+        for reader in self._readers.values():
+            reader.save()
         for name, cursor in self._others.items():
             mark = cursor.load()
             if mark is not None:
@@ -217,7 +235,7 @@ class Outbox:
         if not positions:
             return
         passed = min(positions)
-        if passed >= self.end and self._began is not None and self._now() - self._began > _OLDEST:
+        if passed >= self.end and self._began is not None and self.now() - self._began > _OLDEST:
             self._turn()
         while len(self._starts) > 1 and self._starts[1] <= passed:
             self._remove()
@@ -294,7 +312,7 @@ class Outbox:
         self._counts[last] = len(frames)
         self._file = self._open(last)
         if frames:
-            self._began = self._now()
+            self._began = self.now()
 
     def _position_of(self, cursor: Cursor) -> int:
         mark = cursor.load()

@@ -16,6 +16,7 @@ import uvicorn
 from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from proxy.at_once import CLOSE
 from proxy.edge import Edge
 from proxy.errors import BadRequest
 from proxy.health import Health
@@ -31,7 +32,6 @@ _HEAD_TIME = 20.0
 """Seconds for a head to arrive once it has begun."""
 _AFTER_CUT = 5.0
 """Seconds for what was cut to be sent."""
-_CLOSE = (b"connection", b"close")
 _GC_THRESHOLD = (50_000, 20, 20)
 """Collections are rarer than by default: a call makes few cycles, and a pause delays every stream."""
 
@@ -177,8 +177,8 @@ class Server:
         just as it sends a request on it. uvicorn takes its standing headers anew from its configuration each second.
         """
         config, state = self._uvicorn.config, self._uvicorn.server_state
-        config.encoded_headers = [*config.encoded_headers, _CLOSE]
-        state.default_headers = [*state.default_headers, _CLOSE]
+        config.encoded_headers = [*config.encoded_headers, CLOSE]
+        state.default_headers = [*state.default_headers, CLOSE]
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
