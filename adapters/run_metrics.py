@@ -11,6 +11,8 @@ _KNOWN = 10_000
 """Calls remembered for the case that their record is amended."""
 _ROUTES = 100
 _OTHER = "other"
+_NONE = "none"
+"""For calls that no route took. Their models are the clients' words, which would use the hundred names up."""
 _HITS = {"hit-exact": "exact_hits", "hit-semantic": "semantic_hits", "miss": "misses"}
 _BAD = ("error", "upstream_interrupted")
 _PERCENTILES = (50, 95, 99)
@@ -57,24 +59,26 @@ class Meter:
         return None if self._bucket is None else (self._bucket + 1) * self._interval
 
     def add(self, record: Record) -> None:
-        """Count one record; an amended one takes the place of the one before it."""
+        """Count one record; an amended one takes the place of the one before it, if that is remembered."""
+        before = self._known.pop(record.id, None) if record.amended else None
+        if record.amended and before is None:
+            return  # its call was counted by an earlier process, or long ago: it must not be two
         if self._bucket is None:
             self._bucket = self._bucket_of(record)
         counts = _counts(record)
-        before = self._known.pop(record.id, None) if record.amended else None
         self._known[record.id] = counts
         if len(self._known) > _KNOWN:
             self._known.popitem(last=False)
         if before is not None:
             counts = {name: counts.get(name, 0) - before.get(name, 0) for name in counts | before}
-        route = self._route(record.route or record.model or _OTHER)
+        route = self._route(record.route or _NONE)
         interval = self._routes.setdefault(route, _Interval())
         for one in (self._all, interval):
             _add(one.counts, counts)
             if before is None:
                 one.busy += record.duration
                 one.latencies.append(record.duration)
-                if record.first_content is not None:
+                if record.stream and record.first_content is not None:
                     one.firsts.append(record.first_content)
         _add(self.totals, counts)
         _add(self.totals, {f"route/{route}/{name}": value for name, value in counts.items()})
@@ -110,6 +114,8 @@ class Meter:
     def _route(self, name: str) -> str:
         """A name that MLflow takes; more than a hundred are counted together."""
         clean = "".join(letter if letter.isalnum() or letter in "_-. :" else "_" for letter in name)[:100]
+        if clean in (".", ".."):  # no part of a path may be called so, and MLflow holds names for paths
+            clean = "_" * len(clean)
         if clean not in self._names:
             if len(self._names) >= _ROUTES:
                 return _OTHER

@@ -1,4 +1,5 @@
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from adapters.run_metrics import Meter
 from proxy.call import Attempt, Record, Usage
@@ -13,13 +14,13 @@ def test_an_interval_tells_what_its_calls_came_to() -> None:
     """Counts, rates, percentiles, hit ratios, tokens, money, and how many calls were in flight on average."""
     meter = Meter(10.0)
     for number in range(1, 101):
-        meter.add(record(number, duration=number / 100, first_content=number / 200, cache="miss"))
+        meter.add(record(number, duration=number / 100, stream=True, first_content=number / 200, cache="miss"))
     meter.add(record(101, cache="hit-exact", usage=Usage(3, 4), cost=0, saved=2_000_000_000))
     meter.add(record(102, cache="hit-semantic"))
     meter.add(
         record(103, outcome="error", attempts=[Attempt("p", "m")] * 3, fallbacks=1, usage=Usage(1, 0), cost=10**9)
     )
-    meter.add(record(104, outcome="client_disconnect"))
+    meter.add(record(104, outcome="client_disconnect", first_content=0.9))
     meter.add(record(105, outcome="guard_blocked"))
     figures = meter.take(lag=7)
     wanted = {
@@ -41,6 +42,7 @@ def test_an_interval_tells_what_its_calls_came_to() -> None:
         "latency_p50_ms": 530.0,
         "latency_p99_ms": 1000.0,
         "first_content_p50_ms": 250.0,
+        "first_content_p99_ms": 495.0,
         "in_flight": (50.5 + 5) / 10,
         "outbox_lag_bytes": 7.0,
         "total/requests": 105,
@@ -82,6 +84,34 @@ def test_an_amended_record_counts_once() -> None:
     meter.add(record(1, usage=Usage(7, 6), outcome="client_disconnect", amended=True))
     figures = meter.take(0)
     assert (figures["requests"], figures["input_tokens"], figures["disconnects"]) == (1, 7, 1)
+
+
+def test_an_amendment_of_a_call_that_is_forgotten_is_no_second_call() -> None:
+    """The process before this one has counted it."""
+    meter = Meter(10.0)
+    meter.add(record(1, amended=True, usage=Usage(7, 6)))
+    assert (meter.end, meter.totals) == (None, {})
+
+
+def test_what_no_route_took_is_counted_together() -> None:
+    """Whatever models clients invent, they neither use names up nor make one that MLflow refuses."""
+    meter = Meter(10.0)
+    for number in range(200):
+        meter.add(record(number, route="", model=f"invented {number}", outcome="error"))
+    meter.add(record(200, route="", model="..", outcome="error"))
+    meter.add(record(201, route="r"))
+    figures = meter.take(0)
+    assert {name.split("/")[1] for name in figures if name.startswith("route/")} == {"none", "r"}
+    assert figures["route/none/requests"] == 201
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/../b", "é 中", "x" * 300, "\x00", "*"])
+def test_mlflow_takes_the_name_of_any_route(name: str) -> None:
+    """One that it refuses would hold up all figures for good."""
+    meter = Meter(10.0)
+    meter.add(record(1, route=name))
+    for figure in meter.take(0):
+        _validate_metric_name(figure)
 
 
 def test_routes_are_bounded_and_their_names_taken_by_mlflow() -> None:
