@@ -133,17 +133,15 @@ class TraceShipper:
 
     def _gather(self) -> list[Stored]:
         batch = self._tail.read(_BATCH)
-        size = sum(len(each.texts) for each in batch)
         waited = self._stop.is_set()
-        while batch and len(batch) < _BATCH and size < _BYTES:
-            more = self._tail.read(_BATCH - len(batch))
+        while batch and _room(batch):
+            more = self._tail.read(_room(batch))
             if not more and waited:
                 break
             if not more:
                 self._stop.wait(_PATIENCE)
                 waited = True
             batch += more
-            size += sum(len(each.texts) for each in more)
         self.progress.lag = max(0, end_of(self._folder) - (batch[0].position if batch else self._tail.position))
         self.progress.skipped = self._tail.skipped
         return batch
@@ -164,6 +162,10 @@ class TraceShipper:
                 self._trouble(repr(error))
             if not self._waits.once():
                 return False
+            # what has come meanwhile goes along: only beside one that is taken is it plain that a record is at fault
+            more = self._tail.read(_room(batch)) if _room(batch) else []
+            batch += more
+            chosen = _latest([*chosen, *self._chosen(more)])
         self._waits.reset()
         self.progress.trouble = ""
         self.progress.shipped += len(chosen)
@@ -185,7 +187,7 @@ class TraceShipper:
     def _chosen(self, batch: list[Stored]) -> list[Stored]:
         """One for each call that gets a trace: the later of two, with the texts of either."""
         pressed = self.progress.lag > self._pressure
-        chosen: dict[str, Stored] = {}
+        chosen = []
         for each in batch:
             record = each.record
             if not self._sampler.keeps(record):
@@ -196,8 +198,8 @@ class TraceShipper:
             texts = each.texts or (self._texts.get(record.id, b"") if record.amended else b"")
             if texts and record.outcome == "client_disconnect":
                 self._remember(record.id, texts)
-            chosen[record.id] = each._replace(texts=texts)
-        return list(chosen.values())
+            chosen.append(each._replace(texts=texts))
+        return _latest(chosen)
 
     def _remember(self, call_id: str, texts: bytes) -> None:
         self._texts[call_id] = texts
@@ -245,6 +247,16 @@ class TraceShipper:
                 os.close(descriptor)
         except OSError as error:
             logger.warning("what is refused could not be set aside: %s", error)
+
+
+def _room(batch: list[Stored]) -> int:
+    """How many records may still come to a batch."""
+    return 0 if sum(len(each.texts) for each in batch) >= _BYTES else _BATCH - len(batch)
+
+
+def _latest(records: list[Stored]) -> list[Stored]:
+    """One for each call, the last."""
+    return list({each.record.id: each for each in records}.values())
 
 
 def _halves(batch: list[Stored]) -> list[list[Stored]]:

@@ -170,6 +170,23 @@ def test_what_is_refused_beside_neighbours_that_are_taken_is_set_aside(
     assert "confidence" not in path.read_text()
 
 
+def test_a_record_that_is_refused_alone_waits_for_a_neighbour_and_no_longer(tmp_path: Path, outbox: Outbox) -> None:
+    """It is set aside as soon as another call is over, and does not hold up those that follow."""
+    fill(outbox, 1)
+
+    def answer(ids: list[int]) -> None:
+        if 0 in ids:
+            if len(target.requests) == 3:
+                fill(outbox, 2, first=1)
+            raise Refused("422 bad span")
+
+    target = Target(answer, until=2, tries=50)
+    made = ship(tmp_path, target)
+    assert sorted(target.got) == [1, 2]
+    assert (made.progress.refused, made.progress.trouble) == (1, "")
+    assert position(tmp_path) == outbox.end
+
+
 def test_a_server_that_refuses_everything_is_at_fault_itself(tmp_path: Path, outbox: Outbox) -> None:
     """Nothing is set aside, and soon no more is tried: it waits like an outage."""
     fill(outbox, 100)
