@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from adapters.transcript import Redact, answered, asked
+from adapters.transcript import Redact, answered, asked, without_nul
 from proxy.call import NANO, Record
 from proxy.segments import Stored, Texts
 from proxy.version import VERSION
@@ -143,7 +143,7 @@ class _Trace:
         return Span(
             trace_id=self._id,
             span_id=span_id,
-            name=name,
+            name=without_nul(name),
             start_time_unix_nano=self._at(begin),
             end_time_unix_nano=self._at(end),
             attributes=_attributes(facts),
@@ -267,11 +267,11 @@ def _attributes(facts: Attributes) -> list[KeyValue]:
 
 def _value(value: Value) -> AnyValue:
     if isinstance(value, str):
-        return AnyValue(string_value=value)
+        return AnyValue(string_value=without_nul(value))
     if isinstance(value, bool):
         return AnyValue(bool_value=value)
     if isinstance(value, int):
         return AnyValue(int_value=max(-(2**63), min(value, 2**63 - 1)))
     if isinstance(value, float):
         return AnyValue(double_value=value)
-    return AnyValue(array_value=ArrayValue(values=[AnyValue(string_value=each) for each in value]))
+    return AnyValue(array_value=ArrayValue(values=[AnyValue(string_value=without_nul(each)) for each in value]))

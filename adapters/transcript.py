@@ -38,8 +38,17 @@ def answered(texts: Texts, redact: Redact) -> str:
     return _told(said, texts, redact, cut=texts.answer_cut)
 
 
+def without_nul(text: str) -> str:
+    """The character, which clients may write into JSON, is what PostgreSQL takes in no text: it would refuse the trace.
+
+    Also where it is escaped: MLflow cuts its previews out of what it has decoded.
+    """
+    return text.replace("\x00", "\ufffd")
+
+
 def _redacting(texts: Texts, redact: Redact) -> Redact:
-    return redact if texts.bodies == "redacted" else str
+    clean = redact if texts.bodies == "redacted" else str
+    return lambda text: without_nul(clean(text))
 
 
 def _told(said: bytes, texts: Texts, redact: Redact, *, cut: bool) -> str:

@@ -188,3 +188,20 @@ def test_a_bare_record_is_a_trace_too() -> None:
     (root,) = spans_of(Record(id=ID, endpoint="chat", started=1000.0, status=401, outcome="error"))
     assert root.name == "chat"
     assert root.end_time_unix_nano == root.start_time_unix_nano
+
+
+def test_no_nul_of_a_client_stands_in_a_trace() -> None:
+    """A server on PostgreSQL would refuse it, and the call would be seen nowhere."""
+    record = Record(
+        id=ID, endpoint="chat", started=1000.0, model="m\x00", user="a\x00b", tags=("\x00",), changed=["x\x00"]
+    )
+    texts = Texts("full", b'{"messages":["\\u0000"]}', False, [b"\x00 no JSON"])
+    spans = spans_of(record, texts)
+    root = attributes(spans[0])
+    assert spans[0].name == "chat m\ufffd"
+    assert (root["user.id"], root["mlflow.traceTag.tags"], root["lockgate.changed"]) == (
+        "a\ufffdb",
+        "\ufffd",
+        ["x\ufffd"],
+    )
+    assert (root["mlflow.spanInputs"], root["mlflow.spanOutputs"]) == ('{"messages":["\ufffd"]}', "\ufffd no JSON")
