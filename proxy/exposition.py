@@ -4,7 +4,7 @@ What OpenTelemetry has a name for carries it, as its Prometheus exporter would w
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import msgspec
 
@@ -33,15 +33,6 @@ class Sample(msgspec.Struct, frozen=True):
     value: float | Histogram
     labels: Mapping[str, str] = {}
     kind: Literal["gauge", "counter", "histogram"] = "gauge"
-
-
-@runtime_checkable
-class Source(Protocol):
-    """A service that has values to tell."""
-
-    def samples(self) -> Iterable[Sample]:
-        """What they are now; must not block."""
-        ...
 
 
 def pieces(metrics: Metrics, samples: Iterable[Sample]) -> Iterator[bytes]:

@@ -10,11 +10,12 @@ from litestar import Response, get
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler, Guard
 
+from adapters.shipping import Report, ShipperProcess
 from policies.cooldown import Cooldowns
 from proxy.admin_requests import request_handlers
 from proxy.deployments import Deployment
 from proxy.edge import Edge
-from proxy.exposition import CONTENT_TYPE, Sample, Source, pieces
+from proxy.exposition import CONTENT_TYPE, Sample, pieces
 from proxy.health import Health
 from proxy.keepers import Keepers
 from proxy.live import Live, live_handlers, unhurried
@@ -112,8 +113,8 @@ class Instance:
             *_cooldown_samples(self._deployments(), self._keepers.cooldowns),
         ]
         for service in self._keepers.services:
-            if isinstance(service, Source):
-                found += service.samples()
+            if isinstance(service, ShipperProcess):
+                found += _shipper_samples(service.report)
         return found + self._outbox_samples()
 
     def _deployments(self) -> Iterable[Deployment]:
@@ -136,6 +137,17 @@ class Instance:
         return found + [
             Sample(f"{name}_lag_bytes", text, outbox.lag(each), {"reader": each}) for each in outbox.readers
         ]
+
+
+def _shipper_samples(report: Report) -> list[Sample]:
+    """As the process that ships last told it; it counts anew when it is started again."""
+    text = "Calls whose trace was shipped, left out because the outbox filled up, or refused for good."
+    results = (("shipped", report.shipped), ("thinned", report.thinned), ("refused", report.refused))
+    skipped = "Bytes of records that were dropped, or damaged, before they could be shipped."
+    return [
+        *(Sample("lockgate_traces_total", text, count, {"result": name}, "counter") for name, count in results),
+        Sample("lockgate_outbox_skipped_bytes_total", skipped, report.skipped, kind="counter"),
+    ]
 
 
 def _process_samples(began: float) -> list[Sample]:

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from support.http import CHAT, Connection, chat, head
 from support.live import Gateway, gateway, upstream
 from support.mlflow_server import MLflowServer
+from support.prometheus import read
 from support.records import records_in
 
 pytestmark = pytest.mark.timeout(240)
@@ -68,6 +69,13 @@ async def health(gate: Gateway) -> dict[str, str]:
     async with Connection(gate.url) as wire:
         parts: dict[str, str] = (await wire.request("GET", "/health/ready")).json["parts"]
         return parts
+
+
+async def traces(gate: Gateway) -> dict[str, float]:
+    """What `/metrics` says of them."""
+    async with Connection(gate.url) as wire:
+        families = read((await wire.request("GET", "/metrics")).body.decode())
+    return {point.labels["result"]: point.value for point in families["lockgate_traces_total"]}
 
 
 async def test_traces_and_figures_are_complete(tmp_path: Path, base_url: str, mlflow: MLflowServer) -> None:
@@ -252,6 +260,9 @@ async def test_any_collector_can_have_the_traces_too(tmp_path: Path, base_url: s
     async with server, gateway(tmp_path, {**config(base_url, "", "x"), "record": {"otlp": otlp}}) as gate:
         call_id, _ = await ask(gate, chat())
         await becomes(lambda: len(inbox.got), 1)
+        async with asyncio.timeout(20):
+            while await traces(gate) != {"shipped": 1, "thinned": 0, "refused": 0}:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.1)
     headers, body = inbox.got[0]
     assert (headers["path"], headers["x-token"], headers["content-type"]) == (
         "/v1/traces",
