@@ -1,6 +1,7 @@
 """Records on their way to a real MLflow server: complete, and exactly once, whatever ends in between."""
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -78,22 +79,54 @@ async def traces(gate: Gateway) -> dict[str, float]:
     return {point.labels["result"]: point.value for point in families["lockgate_traces_total"]}
 
 
+WATCHED: dict[str, Any] = {
+    "prices": {"models": {"up/*": {"input": 2.5, "output": 10}}},
+    "exact_cache": {},
+    "input_guards": [
+        {"kind": "keywords", "name": "projects", "words": ["Bluebird"], "action": "flag"},
+        {"kind": "keywords", "name": "never", "words": ["Blackbird"], "action": "block"},
+    ],
+    "authenticate": {"keys": True},
+    "secrets": {"admin_key": "sk-admin-for-tests-0123456789"},
+}
+
+
 async def test_traces_and_figures_are_complete(tmp_path: Path, base_url: str, mlflow: MLflowServer) -> None:
-    """Every field of every record, its texts redacted, and sums that agree with the records'."""
-    async with gateway(tmp_path, config(base_url, mlflow.url, "complete", bodies="redacted")) as gate:
+    """Every field of every record, its texts redacted, and sums that agree with the ledger's."""
+    settings = {**config(base_url, mlflow.url, "complete", bodies="redacted"), **WATCHED}
+    async with gateway(tmp_path, settings) as gate:
+        as_ann = {"authorization": f"Bearer {await key_of(gate)}"}
         mail = "write to joe.doe@example.com now"
         whole, _ = await ask(
-            gate, chat(text=mail, temperature=0.5, user="ann"), x_session_id="s-1", x_client_request_id="theirs"
+            gate,
+            chat(text=mail, temperature=0.5, user="ann"),
+            x_session_id="s-1",
+            x_client_request_id="theirs",
+            **as_ann,
         )
-        streamed, _ = await ask(gate, chat(text=mail, stream=True))
-        failed_over, _ = await ask(gate, chat("twice"))
-        refused, status = await ask(gate, b'{"model": "m"}')
+        streamed, _ = await ask(gate, chat(text=mail, stream=True), **as_ann)
+        failed_over, _ = await ask(gate, chat("twice"), **as_ann)
+        refused, status = await ask(gate, b'{"model": "m"}', **as_ann)
         assert status == 400
-        await becomes(lambda: sorted(mlflow.ids("complete")), sorted([whole, streamed, failed_over, refused]))
+        unknown, status = await ask(gate, chat(), authorization="Bearer sk-lg-wrong")
+        assert status == 401
+        flagged, _ = await ask(gate, chat(text="about Bluebird"), **as_ann)
+        blocked, status = await ask(gate, chat(text="about Blackbird"), **as_ann)
+        assert status == 400
+        hit, _ = await ask(gate, chat(text="about Bluebird"), **as_ann)
+        calls = [whole, streamed, failed_over, refused, unknown, flagged, blocked, hit]
+        await becomes(lambda: sorted(mlflow.ids("complete")), sorted(calls))
         records = {each["id"]: each for each in records_in(gate.state)}
-        for trace in await asyncio.to_thread(mlflow.traces, "complete"):
-            check(trace, records[trace["trace_id"].removeprefix("tr-")])
         spans = {each: await asyncio.to_thread(mlflow.spans, each) for each in records}
+        for trace in await asyncio.to_thread(mlflow.traces, "complete"):
+            call_id = trace["trace_id"].removeprefix("tr-")
+            check(trace, records[call_id])
+            check_spans(spans[call_id], records[call_id])
+        assert (records[hit]["cache"], records[flagged]["guard"], records[blocked]["outcome"]) == (
+            "hit-exact",
+            "flag",
+            "guard_blocked",
+        )
         for call_id in (whole, streamed):
             said = spans[call_id][0]["attributes"]
             assert said["mlflow.spanInputs"]["messages"] == [
@@ -103,22 +136,42 @@ async def test_traces_and_figures_are_complete(tmp_path: Path, base_url: str, ml
             assert said["mlflow.spanOutputs"]["choices"][0]["finish_reason"] == "stop"
         assert spans[whole][0]["attributes"]["gen_ai.request.temperature"] == 0.5
         assert (spans[whole][0]["attributes"]["session.id"], spans[whole][0]["attributes"]["user.id"]) == ("s-1", "ann")
-        assert [span["name"] for span in spans[failed_over][1:]] == ["attempt dead gone", "attempt up echo"]
-        assert spans[failed_over][1]["attributes"]["error.type"] == "connect"
-        tokens = [each["usage"] for each in records.values() if "usage" in each]
-        assert mlflow.total("complete", "input_tokens") == sum(each["prompt"] for each in tokens)
-        assert mlflow.total("complete", "output_tokens") == sum(each["completion"] for each in tokens)
-        await becomes(lambda: [run.get("total/requests") for run in mlflow.runs("complete")], [4.0])
+        await becomes(lambda: [run.get("total/requests") for run in mlflow.runs("complete")], [8.0])
         (figures,) = await asyncio.to_thread(mlflow.runs, "complete")
-        assert figures["total/errors"] == 1
-        assert figures["total/input_tokens"] == sum(each["prompt"] for each in tokens)
-        assert figures["route/twice/requests"] == 1
+        assert (figures["total/errors"], figures["total/blocked"], figures["total/exact_hits"]) == (2, 1, 1)
+        assert (figures["route/twice/requests"], figures["route/none/requests"]) == (1, 2)
+        rows = await ledger_of(gate, sum("usage" in each for each in records.values()))
+        prompt, completion, cost = (sum(row[part] for row in rows.values()) for part in range(3))
+        assert cost > 0
+        for name, wanted in (("input_tokens", prompt), ("output_tokens", completion)):
+            assert mlflow.total("complete", name) == figures[f"total/{name}"] == wanted
+        assert mlflow.total("complete", "total_cost", "SPANS") == pytest.approx(cost / 1e9)
+        assert figures["total/cost_usd"] == pytest.approx(cost / 1e9)
+
+
+async def key_of(gate: Gateway) -> str:
+    """A virtual key with an owner and tags."""
+    body = json.dumps({"name": "k", "models": ["*"], "owner": "acme", "tags": ["a", "b"]}).encode()
+    async with Connection(gate.url) as wire:
+        admin = {"authorization": f"Bearer {WATCHED['secrets']['admin_key']}"}
+        return str((await wire.request("POST", "/admin/keys", body, **admin)).json["key"])
+
+
+async def ledger_of(gate: Gateway, calls: int) -> dict[str, tuple[int, int, int]]:
+    """Tokens asked and answered and nano-USD of each call, once the ledger has so many."""
+
+    def rows() -> list[tuple[str, int, int, int]]:
+        with contextlib.closing(sqlite3.connect(gate.state / "lockgate.db")) as database:
+            return database.execute("SELECT call_id, prompt, completion, coalesce(cost, 0) FROM ledger").fetchall()
+
+    await becomes(lambda: len(rows()), calls)
+    return {call_id: (prompt, completion, cost) for call_id, prompt, completion, cost in rows()}
 
 
 def check(trace: dict[str, Any], record: dict[str, Any]) -> None:
     """A trace says what its record says."""
-    tags = trace["tags"]
-    assert trace["state"] == ("OK" if record["outcome"] == "complete" else "ERROR")
+    tags = {name: value for name, value in trace["tags"].items() if not name.startswith(("mlflow.", "service."))}
+    assert trace["state"] == ("ERROR" if record["outcome"] == "error" else "OK")
     wanted = {
         "outcome": record["outcome"],
         "status": str(record["status"]),
@@ -128,10 +181,16 @@ def check(trace: dict[str, Any], record: dict[str, Any]) -> None:
         "provider": record.get("provider"),
         "model": record.get("upstream_model"),
         "error": record.get("error"),
+        "cache": record.get("cache"),
+        "guard": record.get("guard"),
+        "caller": record.get("caller"),
+        "owner": record.get("owner"),
+        "tags": ",".join(record.get("tags", ())) or None,
+        "fallbacks": str(record["fallbacks"]) if "fallbacks" in record else None,
         "client_request_id": record.get("client_request_id"),
         "attempts": str(len(record["attempts"])) if "attempts" in record else None,
     }
-    assert {name: tags.get(name) for name in wanted} == wanted
+    assert tags == {name: value for name, value in wanted.items() if value}
     usage = record.get("usage")
     told = json.loads(trace.get("trace_metadata", {}).get("mlflow.trace.tokenUsage", "null"))
     prompt, completion = (usage["prompt"], usage["completion"]) if usage else (0, 0)
@@ -141,9 +200,36 @@ def check(trace: dict[str, Any], record: dict[str, Any]) -> None:
     assert float(trace["execution_duration"].removesuffix("s")) == pytest.approx(record["duration"], abs=0.002)
 
 
+def check_spans(spans: list[dict[str, Any]], record: dict[str, Any]) -> None:
+    """The root, each attempt, each guard and the cache say what the record says of them."""
+    root = spans[0]["attributes"]
+    model = record.get("upstream_model") or record.get("model")
+    assert (root.get("mlflow.llm.model"), root.get("mlflow.llm.provider")) == (model, record.get("provider"))
+    assert root.get("lockgate.first_content_seconds") == record.get("first_content")
+    cost = root.get("mlflow.llm.cost", {}).get("total_cost")
+    assert cost == (pytest.approx(record["cost"] / 1e9) if "cost" in record else None)
+    saved = root.get("lockgate.saved_usd")
+    assert saved == (pytest.approx(record["saved"] / 1e9) if "saved" in record else None)
+    attempts = [span["attributes"] for span in spans if span["name"].startswith("attempt ")]
+    tried = [(each["gen_ai.provider.name"], each.get("http.response.status_code"), each.get("error.type")) for each in attempts]  # fmt: skip
+    assert tried == [
+        (each["provider"], each.get("status"), None if each["kind"] == "ok" else each["kind"])
+        for each in record.get("attempts", ())
+    ]
+    guards = [span["attributes"] for span in spans if span["name"].startswith("guard ")]
+    assert [(each["lockgate.guard.name"], each["lockgate.guard.action"]) for each in guards] == [
+        (each["guard"], each["action"]) for each in record.get("guards", ())
+    ]
+    caches = [span["attributes"]["lockgate.cache.verdict"] for span in spans if span["name"] == "cache"]
+    assert caches == ([record["cache"]] if "cache" in record else [])
+
+
+ROUNDS = 10
+
+
 async def test_kill_9_at_any_moment_loses_no_answered_call(tmp_path: Path, base_url: str, mlflow: MLflowServer) -> None:
-    """Rounds of load, each ended by kill -9; afterwards every call that was answered whole is in MLflow exactly once,
-    and the figures have counted every record exactly once.
+    """Rounds of load, each ended by kill -9, half of them with the server away; afterwards every call that was answered
+    whole is in MLflow exactly once and in the ledger exactly once, and the figures have counted every record once.
     """
     random = Random(7)
     answered: list[str] = []
@@ -154,7 +240,9 @@ async def test_kill_9_at_any_moment_loses_no_answered_call(tmp_path: Path, base_
             assert status == 200
             answered.append(call_id)
 
-    for _ in range(5):
+    for number in range(ROUNDS):
+        if number == ROUNDS // 2:
+            await asyncio.to_thread(mlflow.stop)
         async with gateway(tmp_path, config(base_url, mlflow.url, "killed")) as gate:
             clients = [asyncio.create_task(client(gate, number)) for number in range(4)]
             await asyncio.sleep(random.uniform(0.05, 0.3))
@@ -164,6 +252,7 @@ async def test_kill_9_at_any_moment_loses_no_answered_call(tmp_path: Path, base_
             # a chunk's head that was cut off is no number
             assert all(isinstance(end, OSError | EOFError | ValueError) for end in ends), ends
     assert len(answered) > 100
+    await asyncio.to_thread(mlflow.start)
     async with gateway(tmp_path, config(base_url, mlflow.url, "killed")) as gate:
         written = [each["id"] for each in records_in(gate.state)]
         assert set(answered) <= set(written)
@@ -171,6 +260,11 @@ async def test_kill_9_at_any_moment_loses_no_answered_call(tmp_path: Path, base_
         assert sorted(mlflow.ids("killed")) == sorted(set(written))
         counted = float(len(set(written)))
         await becomes(lambda: [run.get("total/requests") for run in mlflow.runs("killed")], [counted])
+        billed = {each["id"] for each in records_in(gate.state) if "usage" in each or "attempts" in each}
+        rows = await ledger_of(gate, len(billed))
+        assert set(answered) <= rows.keys() == billed
+        with contextlib.closing(sqlite3.connect(gate.state / "lockgate.db")) as database:
+            assert database.execute("SELECT sum(calls) FROM usage_days").fetchone() == (len(rows),)
 
 
 async def test_the_shipper_is_started_again_when_it_dies(tmp_path: Path, base_url: str, mlflow: MLflowServer) -> None:

@@ -85,11 +85,11 @@ class MLflowServer:
             span["attributes"] = {each["key"]: _plain(each.get("value")) for each in span["attributes"]}
         return sorted(spans, key=lambda span: "parent_span_id" in span)
 
-    def total(self, experiment: str, metric: str) -> float:
-        """A sum over all traces, as MLflow's own dashboards ask for it."""
+    def total(self, experiment: str, metric: str, view: str = "TRACES") -> float:
+        """A sum over all traces, or over all `SPANS`, as MLflow's own dashboards ask for it."""
         asked = {
             "experiment_ids": [self.experiment(experiment)],
-            "view_type": "TRACES",
+            "view_type": view,
             "metric_name": metric,
             "aggregations": [{"aggregation_type": "SUM"}],
         }
