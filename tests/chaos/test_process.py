@@ -16,6 +16,8 @@ import pytest
 import yaml
 from support.http import CHAT, Answered, Connection, chat, head
 from support.live import Gateway, gateway, upstream
+from support.prometheus import read
+from support.records import records_in
 
 
 def config(base_url: str, **server: Any) -> dict[str, Any]:
@@ -188,15 +190,44 @@ async def test_records_written_survive_kill_9(tmp_path: Path, base_url: str) -> 
     assert [json.loads(line)["id"] for line in out.splitlines()[:20]] == ids
 
 
+async def outbox(gate: Gateway) -> dict[str, float]:
+    """What `/metrics` says of it, by the rest of the name."""
+    async with Connection(gate.url) as wire:
+        families = read((await wire.request("GET", "/metrics")).body.decode())
+    names = ("lost_total", "dropped_total", "bytes")
+    return {name: sum(point.value for point in families[f"lockgate_outbox_{name}"]) for name in names}
+
+
 async def test_a_full_disk_loses_records_and_no_calls(tmp_path: Path, base_url: str) -> None:
-    """Calls go on, the loss shows in readiness."""
+    """Calls go on; the loss is counted, and shows in readiness."""
     async with gateway(tmp_path, config(base_url)) as gate:
         async with Connection(gate.url) as wire:
             assert (await wire.request("POST", CHAT, chat())).status == 200
             resource.prlimit(gate.process.pid, resource.RLIMIT_FSIZE, (10, 10))
-            assert (await wire.request("POST", CHAT, chat())).status == 200
+            for _ in range(3):
+                assert (await wire.request("POST", CHAT, chat())).status == 200
             report = (await wire.request("GET", "/health/ready")).json
         assert (report["status"], report["parts"]["records"]) == ("ok", "degraded")
+        assert (await outbox(gate))["lost_total"] == 3
+
+
+async def test_a_full_outbox_drops_the_oldest_records_and_no_calls(tmp_path: Path, base_url: str) -> None:
+    """MLflow is away for longer than the cap allows: calls go on, what was dropped is counted, the newest are there."""
+    record = {"mlflow": "http://127.0.0.1:9", "bodies": "full", "max_size": "64kB"}
+    async with gateway(tmp_path, {**config(base_url), "record": record}) as gate:
+        ids = []
+        async with Connection(gate.url) as wire:
+            for number in range(60):
+                answer = await wire.request("POST", CHAT, chat(text=f"{number} {'word ' * 200}"))
+                assert answer.status == 200
+                ids.append(answer.headers["x-request-id"])
+            report = (await wire.request("GET", "/health/ready")).json
+        assert (report["status"], report["parts"]["records"]) == ("ok", "degraded")
+        kept = [each["id"] for each in records_in(gate.state)]
+        assert kept == ids[-len(kept) :]
+        told = await outbox(gate)
+        assert (told["lost_total"], told["dropped_total"]) == (0, 60 - len(kept))
+        assert 0 < told["bytes"] <= 64_000
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
