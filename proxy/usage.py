@@ -1,32 +1,38 @@
 """Token counts as providers send them, in either of OpenAI's two namings."""
 
+from typing import Annotated
+
 import msgspec
 
 from proxy.call import Usage
 
 _ORDINARY = ("", "auto", "default", "standard", "on_demand")
 _TIER_NAME = 32
+_MOST = 10**12
+"""No call has more tokens: a larger count is a provider's mistake, and its price must still fit into 64 bits."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
 class _PromptDetails(msgspec.Struct):
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    cache_creation_tokens: int = 0
+    cached_tokens: _Count = 0
+    cache_write_tokens: _Count = 0
+    cache_creation_tokens: _Count = 0
     """litellm's name for them."""
-    audio_tokens: int = 0
+    audio_tokens: _Count = 0
 
 
 class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
+    reasoning_tokens: _Count = 0
+    audio_tokens: _Count = 0
 
 
 class _View(msgspec.Struct):
     """What OpenAI sends. Whatever does not fit it is read leniently, at several times the cost."""
 
-    prompt_tokens: int
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: _Count
+    completion_tokens: _Count = 0
+    total_tokens: _Count = 0
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -43,8 +49,6 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     try:
         view = _decode(raw)
     except msgspec.DecodeError:
-        return _leniently(raw)
-    if view.prompt_tokens < 0 or view.completion_tokens < 0:
         return _leniently(raw)
     prompt, completion = view.prompt_tokens_details, view.completion_tokens_details
     return Usage(
@@ -68,7 +72,7 @@ def _leniently(raw: bytes | msgspec.Raw) -> Usage | None:
 def read_usage(value: object) -> Usage | None:
     """Read a `usage` object of the chat, completions, embeddings or Responses form; None when it is no such object.
 
-    Counts are never negative; what is missing or not a number counts as 0.
+    Counts are never negative and at most 10^12; what is missing or not a number counts as 0.
     """
     if not isinstance(value, dict):
         return None
@@ -105,5 +109,5 @@ def _count(value: dict[str, object], *names: str) -> int:
     for name in names:
         number = value.get(name)
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            return max(0, int(number))
+            return int(min(max(0, number), _MOST))
     return 0

@@ -9,7 +9,7 @@ import pytest
 from support.calls import Provider, answers, make_call, make_route
 
 from proxy import errors
-from proxy.call import Call, Caller, Outcome, Usage
+from proxy.call import Call, Caller, Outcome, Record, Usage
 from proxy.chain import Handler, chain
 from proxy.cors import Cors
 from proxy.deployments import Deployment, Route
@@ -19,6 +19,7 @@ from proxy.limits import IdleLimit, Limit
 from proxy.paths import find_target
 from proxy.reply import Reply
 from proxy.router import Router
+from proxy.segments import frame_of
 from proxy.usage import parse_usage, read_usage
 from proxy.values import Duration, Rate, Secret, Size, spell
 
@@ -172,6 +173,16 @@ def test_counts_are_never_negative_and_never_guessed(value: dict[str, Any]) -> N
     """What is no count is 0."""
     assert read_usage(value) == Usage()
     assert parse_usage(json.dumps(value).encode()) == Usage()
+
+
+@pytest.mark.parametrize("count", [10**20, 1e300, 2**63 - 1])
+def test_a_count_beyond_all_measure_still_has_its_record(count: float) -> None:
+    """A provider's mistake must cost neither the client the answer nor the operator the record."""
+    value = {"prompt_tokens": count, "completion_tokens": count, "prompt_tokens_details": {"cached_tokens": -1}}
+    usage = parse_usage(json.dumps(value).encode())
+    assert usage == read_usage(value) == Usage(10**12, 10**12)
+    most = 2 * 10**12 * 10**6  # at a thousand dollars a million tokens
+    assert frame_of(Record(id="0" * 32, endpoint="chat", started=1.0, usage=usage, cost=most))
 
 
 @pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"3"])
