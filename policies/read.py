@@ -17,7 +17,7 @@ from proxy.wire import read_head
 _JSON_TYPES = ("application/json", "text/json")
 _CHUNK = 64 * 1024
 _NAME = 200
-"""Characters of an end user's or a session's name in the record."""
+"""Characters of a model's, an end user's or a session's name in the record: bodies may be megabytes."""
 
 
 class ReadBody:
@@ -47,7 +47,7 @@ class ReadBody:
     def _read(self, call: Call, body: bytes) -> Call:
         head = read_head(body, call.endpoint, call.path_model)
         record = call.record
-        record.model, record.stream, record.prompt = head.model, head.stream, tokens_asked(body)
+        record.model, record.stream, record.prompt = head.model[:_NAME], head.stream, tokens_asked(body)
         record.user, record.session = end_user(head.members), call.headers.get("x-session-id", "")[:_NAME]
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)

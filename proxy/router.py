@@ -8,6 +8,8 @@ from proxy.deployments import Route
 from proxy.errors import UnknownModel
 
 _REMEMBERED = 1024
+_LONGEST = 500
+"""Characters of a model that a pattern matches: what is longer is remembered and written down nowhere."""
 
 
 class Router:
@@ -27,7 +29,7 @@ class Router:
         return route if route is not None else self._match(model)
 
     def _match(self, model: str) -> Route:
-        for route in self.patterns:
+        for route in self.patterns if len(model) <= _LONGEST else ():
             prefix = route.name[:-1]
             if model.startswith(prefix) and len(model) > len(prefix):
                 matched = _concrete(route, model[len(prefix) :])

@@ -20,8 +20,10 @@ import pytest_asyncio
 import yaml
 from support.http import CHAT, Connection, chat, head
 from support.live import Gateway, gateway, upstream
+from support.records import records_in, stored_in
 
 from adapters.fake_server import FakeServer
+from proxy.segments import frame_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -301,6 +303,23 @@ def rss(gate: Gateway) -> int:
     """Bytes of memory."""
     status = Path(f"/proc/{gate.process.pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) * 1024
+
+
+async def test_a_models_name_without_end_is_written_down_nowhere(live: tuple[Gateway, FakeServer]) -> None:
+    """A thousand records are held in memory, and one of sixteen megabytes could not be read back."""
+    gate, fake = live
+    asked = fake.stats.requests
+    before = {each["id"] for each in records_in(gate.state)}
+    async with Connection(gate.url) as wire:
+        answer = await wire.request("POST", CHAT, chat("m" * 1_000_000), authorization=f"Bearer {ADMIN}")
+        assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found")
+        call = await wire.request(
+            "GET", f"/admin/requests/{answer.headers['x-request-id']}", authorization=f"Bearer {ADMIN}"
+        )
+    assert call.json["model"] == "m" * 200
+    (stored,) = [each for each in stored_in(gate.state) if each.record.id not in before]
+    assert len(frame_of(stored.record)) < 1000
+    assert fake.stats.requests == asked
 
 
 async def test_strangers_who_only_connect_do_not_keep_callers_out(live: tuple[Gateway, FakeServer]) -> None:

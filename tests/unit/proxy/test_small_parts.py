@@ -109,6 +109,8 @@ def test_an_unknown_model_is_said_so_and_names_are_remembered_within_bounds() ->
     for number in range(5000):
         router.find(f"m{number}")
     assert len(router._matched) <= 1024
+    with pytest.raises(UnknownModel):
+        router.find("m" * 501)
 
 
 @pytest.mark.parametrize(
