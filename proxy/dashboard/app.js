@@ -83,7 +83,7 @@ class Chart {
       return make("li", {}, mark, `${each.name} `, this.values[n]);
     });
     this.svg = draw("svg", { "aria-hidden": "true" });
-    this.note = make("div", { class: "nothing", hidden: true }, nothing);
+    this.note = make("div", { class: "nothing", hidden: true });
     this.plot = make("div", { class: "plot", tabindex: "0", role: "group", "aria-label": `${title}: arrow keys read it point by point` }, this.svg, this.note);
     this.element = make("section", { class: `card chart${broad ? " broad" : ""}` },
       make("div", { class: "bar" }, make("h3", { class: "title" }, title), make("div", { class: "spring" }), this.when),
@@ -153,6 +153,9 @@ class Chart {
     const rows = this.series.map((each) => this.points.map((point) => this.value(each, point)));
     const stacks = this.stacked ? pile(rows) : rows;
     const highest = Math.max(0, ...stacks.flat().filter((value) => value !== null));
+    // a step is drawn when it is over: until then the totals know of calls that no point has
+    const early = this.totals && this.series.some((each) => each.of(this.totals) > 0);
+    this.note.textContent = early ? `Drawn when the first ${this.step < 60 ? `${this.step} seconds` : `${this.step / 60} minutes`} are over.` : this.nothing;
     this.note.hidden = highest > 0;
     this.top = ceiling(highest);
     const marks = [];

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,21 @@ FAKE = {
         "second": {"deployments": [{"provider": "dead", "model": "x"}, {"provider": "fake", "model": "echo"}]},
     },
     "failover": {"tries": 1},
+}
+
+WATCHED = {
+    "providers": {"fake": {"kind": "fake"}},
+    "routes": {
+        "chat": {"deployments": [{"provider": "fake", "model": "echo"}]},
+        "limited": {"deployments": [{"provider": "fake", "model": "echo+status=429"}]},
+    },
+    "failover": {"tries": 1, "cooldown": {"limited": "10m"}},
+    "prices": {"models": {"fake/*": {"input": 2.5, "output": 10}}},
+    "exact_cache": {},
+    "input_guards": [
+        {"kind": "keywords", "name": "projects", "words": ["Bluebird"], "action": "flag"},
+        {"kind": "keywords", "name": "never", "words": ["Blackbird"], "action": "block"},
+    ],
 }
 
 
@@ -81,6 +97,41 @@ async def test_calls_show_as_they_happen(local: Gateway, page: Page) -> None:
     routes = await page.run("document.querySelector('#routes tbody').innerText")
     assert "chat" in routes
     assert "second" in routes
+    assert not page.complaints
+
+
+async def test_a_chart_does_not_deny_the_calls_of_its_first_step(local: Gateway, page: Page) -> None:
+    """They count at once and are drawn when their ten minutes are over: until then the chart says so."""
+    await ask(local, "chat")
+    await page.open(f"{local.url}/ui")
+    await page.until("!document.querySelector('#board').hidden")
+    await page.run("document.querySelector('input[value=\"24h\"]').click()")
+    note = "document.querySelector('.chart .nothing').textContent"
+    await page.until(f"{note} === 'Drawn when the first 10 minutes are over.'")
+    assert not page.complaints
+
+
+async def test_every_part_of_the_page_shows_its_facts(tmp_path: Path, page: Page) -> None:
+    """Hits, money, a provider that rests, what guards did, who called; and the decisions of the call that was blocked."""
+    async with gateway(tmp_path, WATCHED) as gate:
+        for text in ("Hello", "Hello", "about Bluebird", "about Blackbird"):
+            blocked = await ask(gate, "chat", messages=[{"role": "user", "content": text}])
+        await ask(gate, "limited")
+        await page.open(f"{gate.url}/ui")
+        await page.until("document.querySelectorAll('#guards tbody tr').length === 2")
+
+        async def said(where: str) -> str:
+            return str(await page.run(f"document.querySelector('{where}').innerText"))
+
+        assert "1 exact, 0 semantic" in await said("#tiles")
+        assert "saved" in await said("#tiles")
+        assert "rests" in await said("#deployments tbody")
+        assert "flag" in await said("#guards tbody")
+        assert "block" in await said("#guards tbody")
+        assert await page.run("document.querySelectorAll('#callers tbody tr').length") == 1
+        await page.run(f"document.querySelector('#calls tr[data-id=\"{blocked}\"] button').click()")
+        await page.until("document.querySelector('#call').open")
+        assert "never" in await said("#call .steps")
     assert not page.complaints
 
 
