@@ -36,6 +36,11 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     allow_unpriced: bool = False
     lease: Duration = duration("10m")
 
+    def problems(self) -> list[str]:
+        """What cannot be meant."""
+        problems = ["assume_output: must be at least 1"] if self.assume_output < 1 else []
+        return problems + (["lease: must be at least 1s"] if self.lease < 1 else [])
+
 
 class Accounts(Protocol):
     """Where budgets are kept, for every instance alike."""
