@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import getpass
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 
 from proxy.admin_keys import describe_key, describe_owner, describe_user, owner_budget_of
-from proxy.audit import audit
+from proxy.audit import audit_command
 from proxy.config import Config
 from proxy.errors import BadRequest, GatewayError
 from proxy.grants import user_name
@@ -179,7 +178,7 @@ def _password() -> str:
 
 
 def _audit(action: str, subject: str, members: Mapping[str, object]) -> None:
-    audit(f"command line: uid {os.getuid()}", action, subject, members=tuple(sorted(members)))
+    audit_command(action, subject, tuple(sorted(members)))
 
 
 def _plain(line: Json) -> str:
