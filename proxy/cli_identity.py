@@ -74,6 +74,12 @@ def _settings() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bounds", action="append", metavar="PARAMETER=LOW:HIGH", help="bounds of a parameter; may be repeated"
     )
+    parser.add_argument(
+        "--clamp",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="move a parameter outside of its bounds to the nearest one, or refuse it",
+    )
     parser.add_argument("--role", choices=["user", "admin"], help="admin opens the operator's routes")
     parser.add_argument("--enabled", action=argparse.BooleanOptionalAction, default=None, help="whether it works")
     return parser

@@ -29,7 +29,7 @@ from proxy.user_store import OwnerStore, UserStore
 Json = dict[str, Any]
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
-_DIRECT = ("name", "owner", "rpm", "tpm", "parallel", "bodies", "role", "enabled", "period")
+_DIRECT = ("name", "owner", "rpm", "tpm", "parallel", "bodies", "role", "enabled", "period", "clamp")
 _LISTS = ("models", "tags")
 
 

@@ -32,7 +32,8 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What an administrator may say of a key or a user.
 
     `models` is an allow-list: empty is none, `*` all, a trailing `*` a prefix. `rpm` and `tpm` are requests and tokens
-    a minute, `parallel` calls at a time. `budget` is in USD. `expires` is Unix time in seconds.
+    a minute, `parallel` calls at a time. `budget` is in USD. `expires` is Unix time in seconds. `clamp` says whether
+    a parameter outside of its bounds is moved to the nearest or refused.
     """
 
     name: Text = ""
@@ -48,6 +49,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tags: tuple[Text, ...] = ()
     bodies: Literal["full", "redacted", "off"] | None = None
     bounds: dict[str, tuple[float, float]] = {}
+    clamp: bool | None = None
     role: Literal["user", "admin"] = "user"
 
 
@@ -143,6 +145,7 @@ def caller_of(grants: Grants, *, id: str, kind: Literal["key", "token"], owners:
         parallel=grants.parallel,
         budgets=tuple(budgets),
         bounds=grants.bounds,
+        clamp=grants.clamp,
         tags=grants.tags,
         bodies=grants.bodies,
     )

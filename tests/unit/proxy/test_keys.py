@@ -30,7 +30,7 @@ async def test_a_key_is_its_caller(url: str) -> None:
         await here.owners.set("acme", owner_budget("acme", 5 * NANO, "day"))
         key_id, secret = await here.create(
             name="one", owner="acme", models=["gpt-*"], rpm=1, tpm=2, parallel=3, budget=1.5, period="month",
-            tags=["a"], bodies="off", bounds={"temperature": [0, 1]},
+            tags=["a"], bodies="off", bounds={"temperature": [0, 1]}, clamp=True,
         )  # fmt: skip
         caller = await here.find(secret)
         assert (caller.id, caller.owner, caller.kind, caller.is_admin) == (f"key:{key_id}", "acme", "key", False)
@@ -42,6 +42,7 @@ async def test_a_key_is_its_caller(url: str) -> None:
             Budget("owner:acme", 5 * NANO, "day"),
         )
         assert (caller.tags, caller.bodies, caller.bounds) == (("a",), "off", {"temperature": (0.0, 1.0)})
+        assert caller.clamp is True
 
 
 async def test_only_what_is_said_is_allowed(url: str) -> None:
