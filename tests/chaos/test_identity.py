@@ -191,8 +191,14 @@ async def test_the_command_line_works_beside_a_gateway_on_its_file(tmp_path: Pat
         _, listed, _ = await run(tmp_path, "keys", "list", "--owner", "acme", "--json")
         assert f'"id":"{key_id}"' in listed
         assert secret not in listed
-        assert (await run(tmp_path, "keys", "update", key_id, "--models", "", "--rpm", "5"))[0] == 0
+        limits = ("--rpm", "5", "--tpm", "9", "--bodies", "off", "--bounds", "temperature=0:1", "--clamp")
+        assert (await run(tmp_path, "keys", "update", key_id, "--models", "", *limits))[0] == 0
         await soon(lambda: _is(gate, secret, 404))
+        away = ("--rpm", "none", "--bodies", "none", "--bounds", "none", "--no-clamp", "--budget", "none", "--json")
+        code, said, err = await run(tmp_path, "keys", "update", key_id, *away)
+        assert code == 0, err
+        left = {name: json.loads(said)[name] for name in ("rpm", "tpm", "bodies", "bounds", "clamp", "budget")}
+        assert left == {"rpm": None, "tpm": 9, "bodies": None, "bounds": {}, "clamp": False, "budget": None}
         assert (await run(tmp_path, "keys", "revoke", key_id))[0] == 0
         await soon(lambda: _is(gate, secret, 401))
         code, _, err = await run(tmp_path, "keys", "revoke", key_id)
