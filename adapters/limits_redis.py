@@ -125,8 +125,14 @@ class RedisLimits:
             self._flush_soon()
 
     async def _ask(self, claims: Sequence[Claim], lease: Lease | None) -> Grant:
-        keys, arguments = self._packed(claims, lease)
-        answer = await self._run(partial(self._step, keys, arguments))
+        carried = [self._pending.popleft() for _ in range(min(len(self._pending), _CARRIED))]
+        keys, arguments = self._packed(claims, lease, carried)
+        try:
+            answer = await self._run(partial(self._step, keys, arguments))
+        except (ConnectionError, asyncio.CancelledError):
+            # nobody knows whether it was done: a place may be given back twice, a correction must not count twice
+            self._pending.extendleft(each for each in carried if isinstance(each, Lease))
+            raise
         standings = tuple(
             Standing(answer[at], answer[at + 1] / 1000, float(answer[at + 2])) for at in range(1, len(answer), 3)
         )
@@ -137,8 +143,9 @@ class RedisLimits:
             return Grant(standings)
         return Grant(standings, lease if number > len(claims) else claims[number - 1])
 
-    def _packed(self, claims: Sequence[Claim], lease: Lease | None) -> tuple[list[str], list[Any]]:
-        carried = [self._pending.popleft() for _ in range(min(len(self._pending), _CARRIED))]
+    def _packed(
+        self, claims: Sequence[Claim], lease: Lease | None, carried: Sequence[_Correction | Lease]
+    ) -> tuple[list[str], list[Any]]:
         corrections = [each for each in carried if isinstance(each, tuple)]
         releases = [each for each in carried if isinstance(each, Lease)]
         places = () if lease is None else (lease,)

@@ -20,6 +20,9 @@ _MARGIN = 16
 """Tokens that a vendor may wrap around a request."""
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _MAKES_TEXT = (CHAT, COMPLETIONS, RESPONSES)
+_LARGEST = 2**53
+_DIGITS = len(str(_LARGEST))
+"""A larger count is a mistake: no provider takes it."""
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,6 +35,11 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     assume_output: int = 4096
     allow_unpriced: bool = False
     lease: Duration = duration("10m")
+
+    def problems(self) -> list[str]:
+        """What cannot be meant."""
+        problems = ["assume_output: must be at least 1"] if self.assume_output < 1 else []
+        return problems + (["lease: must be at least 1s"] if self.lease < 1 else [])
 
 
 class Accounts(Protocol):
@@ -144,9 +152,18 @@ def _prompts(call: Call) -> int:
 
 
 def _number(call: Call, name: str) -> int | None:
-    """A member that is a whole number; None where it is absent or the provider will find fault with it."""
+    """A member that is a whole number; None where it is absent or every provider will find fault with it.
+
+    `1e5`, `100.0` and `"100"` are numbers too: some servers take them, and what they make is paid for.
+    """
     raw = bytes(call.head.members.get(name, b""))
-    return int(raw) if raw.isdigit() and len(raw) <= len("9007199254740992") else None
+    if raw.isdigit():
+        return int(raw) if len(raw) <= _DIGITS else None
+    try:
+        value = float(raw.strip(b'"'))
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and 0 <= value < _LARGEST else None
 
 
 def _text(call: Call, name: str) -> str:

@@ -71,7 +71,8 @@ class _Rules(msgspec.Struct, frozen=True):
 
 
 class Parameters:
-    """Holds a call to the bounds of its route and its caller; a caller's can only narrow them.
+    """Holds a call to the bounds of its route and its caller; a caller's can only narrow them. Whether a value outside is
+    moved or refused is the caller's choice before the route's.
 
     Raises ParameterOutOfBounds, which names parameter and bounds, or BadRequest for what is no number. An absent or
     null parameter is left to the provider, but for the bound of an answer's tokens: that is written into the call,
@@ -80,7 +81,7 @@ class Parameters:
 
     def __init__(self, config: ParametersConfig) -> None:
         self._config = config
-        self._known: dict[tuple[int, int], tuple[object, object, _Rules]] = {}
+        self._known: dict[tuple[int, int, bool | None], tuple[object, object, _Rules]] = {}
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass the call on as it is, or changed."""
@@ -111,14 +112,14 @@ class Parameters:
     def _rules(self, call: Call) -> _Rules:
         """Made once for each route and each caller's bounds, which are told apart by identity and so kept alive."""
         own: ParametersConfig | None = call.route.parameters
-        narrower = call.caller.bounds or None
-        known = self._known.get((id(own), id(narrower)))
+        narrower, clamp = call.caller.bounds or None, call.caller.clamp
+        known = self._known.get((id(own), id(narrower), clamp))
         if known is not None:
             return known[2]
-        rules = _rules_of(self._config, own, narrower or {})
+        rules = _rules_of(self._config, own, narrower or {}, clamp)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[(id(own), id(narrower))] = (own, narrower, rules)
+        self._known[(id(own), id(narrower), clamp)] = (own, narrower, rules)
         return rules
 
 
@@ -133,12 +134,14 @@ def _clamps(top: ParametersConfig, own: ParametersConfig | None) -> bool:
     return bool(own.clamp if own is not None and own.clamp is not None else top.clamp)
 
 
-def _rules_of(top: ParametersConfig, own: ParametersConfig | None, narrower: Mapping[str, Bounds]) -> _Rules:
+def _rules_of(
+    top: ParametersConfig, own: ParametersConfig | None, narrower: Mapping[str, Bounds], clamp: bool | None
+) -> _Rules:
     every = _by_member({**top.bounds(), **(own or ParametersConfig()).bounds()})
     for name, (low, high) in _by_member(narrower).items():
         outer_low, outer_high = every.get(name, (low, high))
         every[name] = (max(low, outer_low), min(high, outer_high))
-    return _Rules(every, _clamps(top, own))
+    return _Rules(every, _clamps(top, own) if clamp is None else clamp)
 
 
 def _by_member(bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:

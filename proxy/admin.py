@@ -28,7 +28,8 @@ _READING = ("GET", "HEAD")
 
 
 def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
-    """The guard of every route that is the operator's. Whoever passes stands in `request.state.caller`.
+    """The guard of every route that is the operator's. Whoever passes stands in `request.state.caller`, the address in
+    `request.state.client`.
 
     It goes by the configuration of the moment. What changes something is written to the audit log, refusals too.
     Where no key could open it nobody passes, but for who only reads on a gateway that serves this machine alone:
@@ -46,9 +47,10 @@ def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
             return
         headers = credentials_of(connection)
         caller = await callers.find(headers, peer)
+        connection.state.client = callers.client(headers, peer)
         if method not in _READING:
             action = method if caller.is_admin else f"{method} refused"
-            audit(caller.id, action, connection.url.path, peer=callers.client(headers, peer))
+            audit(caller.id, action, connection.url.path, peer=connection.state.client)
         if not caller.is_admin:
             raise Forbidden("This needs the admin key, or a key or token whose role is admin.")
         connection.state.caller = caller
@@ -57,17 +59,25 @@ def admins_only(edge: Edge, local: LocalOnly | None = None) -> Guard:
 
 
 def who_asks(edge: Edge, config: Config) -> Callable[[ASGIConnection[Any, Any, Any, Any]], Awaitable[Caller]]:
-    """Who a request to a route for every caller belongs to: as with calls, and anyone where calls have no callers."""
+    """Who a request to a route for every caller belongs to: as with calls, and anyone where calls have no callers.
+
+    What an administrator changes through it is written to the audit log, as everywhere.
+    """
     local = local_guard(config)
 
     async def identify(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        callers, headers, peer = edge.runtime.callers, credentials_of(connection), peer_of(connection)
         try:
-            return await edge.runtime.callers.find(credentials_of(connection), peer_of(connection))
+            caller = await callers.find(headers, peer)
         except Unauthenticated:
             if config.needs_identity or local is None:
                 raise
             local.check(connection.headers.get("host", ""), connection.headers.get("origin"))
             return ANYONE
+        method = str(connection.scope.get("method", ""))
+        if caller.is_admin and method not in _READING:
+            audit(caller.id, method, connection.url.path, peer=callers.client(headers, peer))
+        return caller
 
     return identify
 

@@ -15,7 +15,6 @@ from proxy.grants import Grants, nano, usd, user_name
 from proxy.key_store import KeyStore, VirtualKey
 from proxy.passwords import Passwords
 from proxy.user_store import OwnerStore, User, UserStore, owner_budget
-from proxy.web import peer_of
 
 Json = dict[str, Any]
 AnyRequest = Request[Any, Any, Any]
@@ -205,7 +204,8 @@ def _password(value: object) -> str:
 
 
 def _audit(request: AnyRequest, action: str, subject: str, members: Json | None = None) -> None:
-    audit(request.state.caller.id, action, subject, peer=peer_of(request), members=tuple(sorted(members or {})))
+    state = request.state
+    audit(state.caller.id, action, subject, peer=state.client, members=tuple(sorted(members or {})))
 
 
 def _json(content: Json, status: int = 200) -> Response[bytes]:

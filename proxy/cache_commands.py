@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.audit import audit_command
 from proxy.caches import store_folder
 from proxy.calibrate import calibrate
 from proxy.config import Config
@@ -109,6 +110,7 @@ async def migrate(config: Config, collection: str) -> int:
             await admin.drop(collection)
         finally:
             await admin.aclose()
+        audit_command("drop collection", collection)
         print(f"{collection} is dropped; it is made anew at the next start")
         return 0
     keepers = Keepers.open(config)  # nobody else has the folder while we hold it
@@ -118,5 +120,7 @@ async def migrate(config: Config, collection: str) -> int:
         target = importlib.import_module("adapters.qdrant_folders").set_aside(folder) if there else None
     finally:
         await keepers.aclose()
+    if target is not None:
+        audit_command("set aside collection", folder.name)
     print(f"{folder} does not exist" if target is None else f"set aside as {target}; it begins anew at the next start")
     return 0 if target is not None else 1

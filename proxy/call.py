@@ -74,6 +74,8 @@ class Caller(msgspec.Struct, frozen=True):
     budgets: tuple[Budget, ...] = ()
     bounds: Mapping[str, tuple[float, float]] = {}
     """Bounds of numeric parameters for this caller, on top of its route's."""
+    clamp: bool | None = None
+    """Whether a value outside is moved to the nearest bound, and not refused."""
     tags: tuple[str, ...] = ()
     bodies: Literal["full", "redacted", "off"] | None = None
     """How much of its texts may be logged."""

@@ -7,6 +7,8 @@ from typing import Any
 from proxy.config import Config
 
 COMMANDS = ("keys", "users", "owners")
+NONE = "none"
+"""Takes away what was set before."""
 Parsers = Any
 """What argparse calls a special action of sub-parsers."""
 
@@ -65,18 +67,33 @@ def _settings() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models", help="routes it may use, with commas between them; * is all (keys: none unless said)"
     )
-    parser.add_argument("--rpm", type=int, help="requests a minute")
-    parser.add_argument("--tpm", type=int, help="tokens a minute")
-    parser.add_argument("--parallel", type=int, help="calls at a time")
+    parser.add_argument("--rpm", type=_count, help="requests a minute; none: as configured")
+    parser.add_argument("--tpm", type=_count, help="tokens a minute; none: as configured")
+    parser.add_argument("--parallel", type=_count, help="calls at a time; none: as configured")
     parser.add_argument("--expires", help="30d, 2027-01-31T00:00:00Z or Unix seconds; never: it does not expire")
     parser.add_argument("--tags", help="words for its records, with commas between them")
-    parser.add_argument("--bodies", choices=["full", "redacted", "off"], help="how much of its texts may be logged")
     parser.add_argument(
-        "--bounds", action="append", metavar="PARAMETER=LOW:HIGH", help="bounds of a parameter; may be repeated"
+        "--bodies", choices=["full", "redacted", "off", NONE], help="how much of its texts may be logged"
+    )
+    parser.add_argument(
+        "--bounds",
+        action="append",
+        metavar="PARAMETER=LOW:HIGH",
+        help="bounds of a parameter, in place of those it had; may be repeated; none: takes them away",
+    )
+    parser.add_argument(
+        "--clamp",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="move a parameter outside of its bounds to the nearest one, or refuse it",
     )
     parser.add_argument("--role", choices=["user", "admin"], help="admin opens the operator's routes")
     parser.add_argument("--enabled", action=argparse.BooleanOptionalAction, default=None, help="whether it works")
     return parser
+
+
+def _count(said: str) -> int | str:
+    return said if said == NONE else int(said)
 
 
 def _budget() -> argparse.ArgumentParser:

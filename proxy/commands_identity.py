@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import getpass
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ from typing import Any
 import msgspec
 
 from proxy.admin_keys import describe_key, describe_owner, describe_user, owner_budget_of
-from proxy.audit import audit
+from proxy.audit import audit_command
+from proxy.cli_identity import NONE
 from proxy.config import Config
 from proxy.errors import BadRequest, GatewayError
 from proxy.grants import user_name
@@ -30,7 +30,8 @@ from proxy.user_store import OwnerStore, UserStore
 Json = dict[str, Any]
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
-_DIRECT = ("name", "owner", "rpm", "tpm", "parallel", "bodies", "role", "enabled", "period")
+_DIRECT = ("name", "owner", "rpm", "tpm", "parallel", "bodies", "role", "enabled", "period", "clamp")
+_UNSET = ("rpm", "tpm", "parallel", "bodies")
 _LISTS = ("models", "tags")
 
 
@@ -128,7 +129,7 @@ _COMMANDS = {"keys": _keys, "users": _users, "owners": _owners}
 def _members(options: argparse.Namespace) -> Json:
     """What was said on the command line, as the body of a request would say it."""
     given = {name: value for name, value in vars(options).items() if value is not None}
-    members: Json = {name: given[name] for name in _DIRECT if name in given}
+    members: Json = {name: _said(name, given[name]) for name in _DIRECT if name in given}
     members |= {
         name: [each.strip() for each in given[name].split(",") if each.strip()] for name in _LISTS if name in given
     }
@@ -138,12 +139,17 @@ def _members(options: argparse.Namespace) -> Json:
         said = given["expires"]
         members["expires"] = None if said == "never" else int(said) if said.isdigit() else said
     if "bounds" in given:
-        members["bounds"] = dict(_bounds(each) for each in given["bounds"])
+        members["bounds"] = {} if given["bounds"] == [NONE] else dict(_bounds(each) for each in given["bounds"])
     return members
 
 
+def _said(name: str, value: object) -> object:
+    """What was set before may be taken away again."""
+    return None if name in _UNSET and value == NONE else value
+
+
 def _usd(said: str | None) -> Decimal | None:
-    if said is None or said == "none":
+    if said is None or said == NONE:
         return None
     try:
         return Decimal(said)
@@ -179,7 +185,7 @@ def _password() -> str:
 
 
 def _audit(action: str, subject: str, members: Mapping[str, object]) -> None:
-    audit(f"command line: uid {os.getuid()}", action, subject, members=tuple(sorted(members)))
+    audit_command(action, subject, tuple(sorted(members)))
 
 
 def _plain(line: Json) -> str:

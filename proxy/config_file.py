@@ -106,12 +106,14 @@ class _Part(Protocol):
 
 
 def _limit_problems(config: Config) -> list[str]:
-    """What the keys of limits and bounds say that cannot be meant."""
+    """What the keys of limits, bounds and money say that cannot be meant."""
     parts: dict[str, _Part | None] = {
         "client_limits": config.client_limits,
         "caller_limits": config.caller_limits,
         "parameters": config.parameters,
         "limits_store": config.counting,
+        "budget": config.budget,
+        "prices": config.prices,
     }
     parts |= {f"routes.{name}.parameters": route.parameters for name, route in config.routes.items()}
     problems = [f"{key}.{problem}" for key, part in parts.items() if part is not None for problem in part.problems()]

@@ -103,6 +103,19 @@ async def load_revoked(connection: AsyncConnection, now: float) -> dict[str, flo
     return {family: float(revoked) for family, revoked in rows}
 
 
+async def revoke_all(connection: AsyncConnection, user: str, now: float) -> None:
+    """End every login of a user."""
+    rows = await connection.execute(
+        text(
+            "UPDATE token_families SET revoked = :now WHERE user_name = :user AND revoked IS NULL AND expires > :now "
+            "RETURNING id"
+        ),
+        {"user": user, "now": int(now)},
+    )
+    for family in sorted(rows.scalars()):
+        await write_change(connection, "family", family, now)
+
+
 async def prune_families(connection: AsyncConnection, now: float) -> None:
     """Forget families whose last token has run out, and with them their tokens."""
     before = {"before": int(now) - _REMEMBERED}

@@ -1,5 +1,6 @@
 """What a virtual key or a user may do, as an administrator says it, and the caller that comes of it."""
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,11 @@ Owners = Mapping[str, Budget]
 
 _MOST_USD = 9_000_000_000
 """What a 64-bit count of nano-USD holds."""
+BOUNDED = (
+    "temperature", "top_p", "top_k", "min_p", "max_tokens", "n", "best_of", "frequency_penalty", "presence_penalty",
+    "repetition_penalty", "top_logprobs", "dimensions",
+)  # fmt: skip
+"""What may have bounds, as `parameters:` has it; `max_tokens` binds its other names too."""
 _USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
@@ -26,7 +32,8 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What an administrator may say of a key or a user.
 
     `models` is an allow-list: empty is none, `*` all, a trailing `*` a prefix. `rpm` and `tpm` are requests and tokens
-    a minute, `parallel` calls at a time. `budget` is in USD. `expires` is Unix time in seconds.
+    a minute, `parallel` calls at a time. `budget` is in USD. `expires` is Unix time in seconds. `clamp` says whether
+    a parameter outside of its bounds is moved to the nearest or refused.
     """
 
     name: Text = ""
@@ -42,6 +49,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tags: tuple[Text, ...] = ()
     bodies: Literal["full", "redacted", "off"] | None = None
     bounds: dict[str, tuple[float, float]] = {}
+    clamp: bool | None = None
     role: Literal["user", "admin"] = "user"
 
 
@@ -61,16 +69,20 @@ def merge(old: Grants, changes: Mapping[str, Any], now: float) -> Grants:
         except msgspec.ValidationError as error:
             raise BadRequest(f"Invalid '{name}': {error}.", param=name, code="invalid_type") from None
     grants = msgspec.convert(merged, Grants)
-    _check(grants)
+    if grants.budget is not None:
+        nano(grants.budget)
+    if "bounds" in changes:  # what was taken before stands in nobody's way: such a key can still be disabled
+        _check_bounds(grants.bounds)
     return grants
 
 
-def _check(grants: Grants) -> None:
-    if grants.budget is not None:
-        nano(grants.budget)
-    for name, (low, high) in grants.bounds.items():
-        if not low <= high:
-            raise BadRequest(f"Invalid 'bounds': {name[:100]} has no value between {low} and {high}.", param="bounds")
+def _check_bounds(bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raises BadRequest: a bound that binds nothing would be none, and nobody would be told."""
+    for name, (low, high) in bounds.items():
+        if name not in BOUNDED:
+            raise BadRequest(f"Invalid 'bounds': {name[:100]} is none of {', '.join(BOUNDED)}.", param="bounds")
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise BadRequest(f"Invalid 'bounds': {name} has no value between {low} and {high}.", param="bounds")
 
 
 def nano(usd: Decimal) -> int:
@@ -133,6 +145,7 @@ def caller_of(grants: Grants, *, id: str, kind: Literal["key", "token"], owners:
         parallel=grants.parallel,
         budgets=tuple(budgets),
         bounds=grants.bounds,
+        clamp=grants.clamp,
         tags=grants.tags,
         bodies=grants.bodies,
     )

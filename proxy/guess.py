@@ -5,6 +5,8 @@ import string
 _BYTES = 4
 _MARKS = (b";base64,", b'"data":"', b'"data": "')
 """What stands before the base64 of a file or of audio."""
+_LINKS = (b'url":"http', b'url": "http')
+"""What stands before the address of a file that a provider fetches itself."""
 _ALPHABET = (string.ascii_letters + string.digits + "+/=").encode()
 _STEP = 4096
 _LOOK = 64
@@ -21,10 +23,13 @@ def tokens_of(size: int) -> int:
 
 
 def tokens_asked(body: bytes) -> int:
-    """Of a request, its files apart: what stands in a body as base64 costs a provider nothing like its length."""
+    """Of a request, its files apart: what stands in a body as base64 costs a provider nothing like its length, and
+    neither does an address of what it fetches.
+    """
+    tokens = _FILE_TOKENS * sum(map(body.count, _LINKS)) if b'url"' in body else 0
     if not _may_have_files(body):
-        return tokens_of(len(body))
-    text, tokens = len(body), 0
+        return tokens_of(len(body)) + tokens
+    text = len(body)
     for mark in _MARKS:
         at = 0
         while (at := body.find(mark, at)) >= 0:

@@ -173,6 +173,7 @@ class Issuer:
             required=self._required,
             now=now,
             leeway=leeway,
+            ahead=leeway,
         )
         return expires + leeway
 

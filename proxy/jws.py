@@ -85,9 +85,11 @@ def check_claims(  # noqa: PLR0913 - what is compared, by name
     required: Collection[str] = (),
     now: float,
     leeway: float = 0.0,
+    ahead: float = 0.0,
 ) -> float:
     """When the token runs out, in Unix seconds. `iss`, `aud` and `exp` must always be there.
 
+    `leeway` is how many seconds late it may come, `ahead` by how many the issuer's clock may be before ours.
     Raises TokenExpired, TokenError.
     """
     if claims.get("iss") != issuer:
@@ -106,7 +108,7 @@ def check_claims(  # noqa: PLR0913 - what is compared, by name
         raise TokenExpired("it has expired")
     for name in ("nbf", "iat"):
         moment = _moment(claims, name)
-        if moment is not None and moment > now + leeway:
+        if moment is not None and moment > now + ahead:
             raise TokenError("it is not valid yet")
     return expires
 

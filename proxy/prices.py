@@ -52,6 +52,8 @@ FAKE = "fake"
 """The vendor whose every model costs nothing."""
 _REMEMBERED = 4096
 _MILLION = 1_000_000
+_DEAREST = 1_000_000_000
+"""USD a million tokens, and tokens of an answer: more is a mistake, and what it came to no database would hold."""
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,6 +69,12 @@ class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     audio_input: float | None = None
     audio_output: float | None = None
     most_output: int | None = None
+
+    def problems(self) -> list[str]:
+        """What cannot be meant: a price below nothing would pay its callers."""
+        amounts = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        problems = [f"{name}: from 0 to {_DEAREST}" for name, value in amounts.items() if not 0 <= value <= _DEAREST]
+        return problems + (["most_output: at least 1"] if self.most_output == 0 else [])
 
     def price(self, source: str) -> Price:
         """The same in our units."""
@@ -88,6 +96,12 @@ class PricesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     models: dict[str, PriceConfig] = {}
     routes: dict[str, PriceConfig] = {}
     vendors: dict[str, str] = {}
+
+    def problems(self) -> list[str]:
+        """What cannot be meant, with its path from here."""
+        every = [(f"models.{name}", each) for name, each in self.models.items()]
+        every += [(f"routes.{name}", each) for name, each in self.routes.items()]
+        return [f"{path}.{problem}" for path, each in every for problem in each.problems()]
 
 
 class _Levels(msgspec.Struct, frozen=True):

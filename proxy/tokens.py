@@ -27,6 +27,8 @@ _ALGORITHM = "HS256"
 _REMEMBERED = 10_000
 _MEMORY = 60.0
 _RETRY = 5.0
+_AHEAD = 30.0
+"""Seconds by which the clock of the instance that issued a token may be before ours."""
 
 
 class Signer:
@@ -57,7 +59,7 @@ class Signer:
         if token.algorithm != _ALGORITHM or not token.is_signed_by(self._key, self._algorithm):
             raise TokenError("its signature is wrong")
         required = ("sub", "family", "stamp")
-        return check_claims(token.claims, issuer=ISSUER, audiences=(ISSUER,), required=required, now=now)
+        return check_claims(token.claims, issuer=ISSUER, audiences=(ISSUER,), required=required, now=now, ahead=_AHEAD)
 
 
 class Known(msgspec.Struct, frozen=True):

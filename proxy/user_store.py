@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.call import Budget
 from proxy.changes import write_change
 from proxy.errors import AlreadyThere, UnknownEntry
+from proxy.families import revoke_all
 from proxy.grants import Grants, merge
 from proxy.state import Database
 
@@ -52,7 +53,10 @@ class UserStore:
         return user
 
     async def update(self, name: str, changes: Mapping[str, Any], password_hash: str | None = None) -> User:
-        """The user with these members changed. A new password ends every login. Raises UnknownEntry, BadRequest."""
+        """The user with these members changed. Raises UnknownEntry, BadRequest.
+
+        A new password ends every login, and so does disabling: they do not begin anew when the user is enabled again.
+        """
         now = self._now()
         async with self._database.begin() as connection:
             rows = await connection.execute(
@@ -75,6 +79,8 @@ class UserStore:
                 text("UPDATE users SET password_hash = :hash, settings = :settings WHERE name = :name"),
                 {"name": name, "hash": user.password_hash, "settings": _encode(user.grants)},
             )
+            if old.grants.enabled and not user.grants.enabled:
+                await revoke_all(connection, name, now)
             await write_change(connection, "user", name, now)
         return user
 

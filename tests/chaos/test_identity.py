@@ -191,8 +191,14 @@ async def test_the_command_line_works_beside_a_gateway_on_its_file(tmp_path: Pat
         _, listed, _ = await run(tmp_path, "keys", "list", "--owner", "acme", "--json")
         assert f'"id":"{key_id}"' in listed
         assert secret not in listed
-        assert (await run(tmp_path, "keys", "update", key_id, "--models", "", "--rpm", "5"))[0] == 0
+        limits = ("--rpm", "5", "--tpm", "9", "--bodies", "off", "--bounds", "temperature=0:1", "--clamp")
+        assert (await run(tmp_path, "keys", "update", key_id, "--models", "", *limits))[0] == 0
         await soon(lambda: _is(gate, secret, 404))
+        away = ("--rpm", "none", "--bodies", "none", "--bounds", "none", "--no-clamp", "--budget", "none", "--json")
+        code, said, err = await run(tmp_path, "keys", "update", key_id, *away)
+        assert code == 0, err
+        left = {name: json.loads(said)[name] for name in ("rpm", "tpm", "bodies", "bounds", "clamp", "budget")}
+        assert left == {"rpm": None, "tpm": 9, "bodies": None, "bounds": {}, "clamp": False, "budget": None}
         assert (await run(tmp_path, "keys", "revoke", key_id))[0] == 0
         await soon(lambda: _is(gate, secret, 401))
         code, _, err = await run(tmp_path, "keys", "revoke", key_id)
@@ -263,8 +269,14 @@ async def _fetched(count: Callable[[], int]) -> bool:
 
 
 async def test_what_an_administrator_does_is_written_down(tmp_path: Path) -> None:
-    """Who, what, to what, from where, refusals too; and no value."""
-    async with gateway(tmp_path, config(f"sqlite:///{tmp_path}/state/lockgate.db")) as gate:
+    """Who, what, to what, from where (behind a proxy too), refusals too; and no value."""
+    settings = config(f"sqlite:///{tmp_path}/state/lockgate.db")
+    settings |= {"client_limits": {"trusted_proxies": ["127.0.0.0/8"]}, "exact_cache": {}}
+    async with gateway(tmp_path, settings) as gate:
+        async with Connection(gate.url) as wire:
+            body, from_afar = b'{"models": []}', {"x_api_key": ADMIN, "x_forwarded_for": "198.51.100.7"}
+            assert (await wire.request("POST", "/admin/keys", body, **from_afar)).status == 201
+        await ask(gate, "POST", "/system/cache/feedback", ADMIN, b'{"request_id": "none"}')
         key_id, secret = await new_key(gate, b'{"name": "the name of it", "models": ["echo"]}')
         await ask(gate, "PATCH", f"/admin/keys/{key_id}", ADMIN, b'{"rpm": 9876543}')
         await ask(gate, "PUT", "/admin/owners/corp/acme", ADMIN, b'{"budget": 12.345678}')
@@ -278,6 +290,8 @@ async def test_what_an_administrator_does_is_written_down(tmp_path: Path) -> Non
         '"action":"set owner","subject":"corp/acme"',
         '"action":"add user","subject":"eve"',
         f'"actor":"key:{key_id}","action":"DELETE refused","subject":"/admin/keys/{key_id}"',
+        '"peer":"198.51.100.7","members":["models"]',
+        '"actor":"admin","action":"POST","subject":"/system/cache/feedback"',
     ):
         assert any(wanted in line for line in lines), wanted
     assert not any(each in log for each in (secret, ADMIN, "hunter2", "the name of it", "12.345678", "9876543"))

@@ -195,3 +195,22 @@ async def test_a_place_taken_by_a_call_that_left_is_given_back(server: Redis) ->
         while (await store.claim([], Lease("p", 1, "b"))).refused is not None:
             pass
     await store.aclose()
+
+
+async def test_a_place_whose_release_was_lost_on_its_way_is_given_back_later(server: Redis) -> None:
+    """Not after the thirty seconds of its lease: the call that finds the server away carries what others gave back."""
+    steps = Steps()
+    store = await opened(server, steps)
+    lease = Lease("p", 1, "a")
+    assert (await store.claim([], lease)).refused is None
+    await server.stop()
+    store.release(lease)
+    assert (await store.claim([CLAIM])).standings == ()
+    await server.start()
+    client = server.client()
+    await client.zadd("lockgate:p", {"a": (time.time() + 30) * 1000})  # as a server that only was out of reach has it
+    await steps.wake(1.0)
+    await until(store, "ok")
+    assert (await store.claim([], Lease("p", 1, "b"))).refused is None
+    await client.aclose()
+    await store.aclose()

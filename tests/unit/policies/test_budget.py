@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from support.calls import Provider, answers, breaks, make_call, make_route
 
@@ -118,6 +119,17 @@ def test_a_service_tier_is_reserved_at_the_dearer_of_both() -> None:
 def test_a_limit_that_is_none_is_not_believed(odd: object) -> None:
     """The provider will find fault with it; the assumption holds until then."""
     assert most(call_to("cheap", max_tokens=odd)) == 16 + 2 * 4096
+
+
+@pytest.mark.parametrize("spelt", [b"1e5", b"100000.0", b"1.0E+5", b'"100000"', b'"1e5"'])
+def test_a_limit_is_believed_in_any_spelling(spelt: bytes) -> None:
+    """Some servers take them all, so that none may get around what must be reserved."""
+    call = call_to("cheap")
+    for name in ("max_tokens", "max_completion_tokens"):
+        head = msgspec.structs.replace(call.head, members={**call.head.members, name: msgspec.Raw(spelt)})
+        assert most(call.replace(head=head)) == 16 + 2 * 100_000
+    head = msgspec.structs.replace(call.head, members={**call.head.members, "n": msgspec.Raw(b"3.0")})
+    assert most(call.replace(head=head)) == 16 + 3 * 2 * 4096
 
 
 async def test_a_model_without_a_price_is_refused_to_who_has_a_budget() -> None:

@@ -166,6 +166,25 @@ def test_a_callers_bounds_narrow_and_never_widen() -> None:
             held(config, make_call(caller=apart, temperature=1))
 
 
+def test_a_caller_has_a_choice_of_its_own_whether_it_is_clamped() -> None:
+    """To the bounds of both; who says nothing has the route's."""
+    bounds = {"temperature": (0.0, 0.5)}
+    clamped, refused = Caller(id="a", bounds=bounds, clamp=True), Caller(id="b", bounds=bounds, clamp=False)
+    assert held(TOP, make_call(caller=clamped, temperature=2))["temperature"] == 0.5
+    assert held(TOP, make_call(caller=clamped, max_tokens=9999))["max_tokens"] == 4096
+    with pytest.raises(ParameterOutOfBounds):
+        held(CLAMP, make_call(caller=refused, temperature=2))
+    policy = Parameters(CLAMP)
+    silent = Caller(id="c", bounds=bounds)
+    for caller, kept in ((refused, False), (silent, True), (clamped, True)):  # one after the other: nothing is mixed up
+        call = make_call(caller=caller, temperature=2)
+        if kept:
+            assert bytes(policy.held(call).head.members["temperature"]) == b"0.5"
+        else:
+            with pytest.raises(ParameterOutOfBounds):
+                policy.held(call)
+
+
 def test_rules_are_remembered_within_bounds() -> None:
     """However many callers come by, each with its own."""
     policy = Parameters(TOP)

@@ -1,5 +1,7 @@
 """What stands in a record as its cost: what was answered, and nothing that was not."""
 
+import json
+
 import pytest
 from support.calls import Provider, make_call, make_route
 
@@ -83,6 +85,21 @@ def test_tokens_are_guessed_by_bytes_and_files_apart() -> None:
     assert tokens_asked(b'"data":"' + b"A" * 90_000) == tokens_of(8) + 1500
     prose = b'{"messages":[{"content":"' + b"some words and more " * 20_000 + b'"}]}'
     assert tokens_asked(prose) == tokens_of(len(prose))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/cat.png", "detail": "high"}},
+        {"type": "input_image", "image_url": "http://example.com/cat.png"},
+        {"type": "input_file", "file_url": "https://example.com/report.pdf"},
+    ],
+)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_a_file_behind_an_address_is_a_file(part: dict[str, object], separators: tuple[str, str]) -> None:
+    """The provider fetches it, and charges for it what it charges for one inside."""
+    body = json.dumps({"messages": [{"role": "user", "content": [part, part]}]}, separators=separators).encode()
+    assert tokens_asked(body) == tokens_of(len(body)) + 2 * 1500
 
 
 async def test_what_an_answer_cost_is_known_before_a_cache_keeps_it() -> None:

@@ -10,8 +10,10 @@ from support.calls import Clock
 from support.identity import ADMIN_KEY, NOW, Instance, digest, instance
 from support.postgres import Postgres
 
+from policies.parameters import ParametersConfig
 from proxy.call import NANO, Budget
 from proxy.errors import BadRequest, Overloaded, RateLimited, Unauthenticated, UnknownEntry
+from proxy.grants import BOUNDED
 from proxy.state import DatabaseAwayError
 from proxy.user_store import owner_budget
 
@@ -28,7 +30,7 @@ async def test_a_key_is_its_caller(url: str) -> None:
         await here.owners.set("acme", owner_budget("acme", 5 * NANO, "day"))
         key_id, secret = await here.create(
             name="one", owner="acme", models=["gpt-*"], rpm=1, tpm=2, parallel=3, budget=1.5, period="month",
-            tags=["a"], bodies="off", bounds={"temperature": [0, 1]},
+            tags=["a"], bodies="off", bounds={"temperature": [0, 1]}, clamp=True,
         )  # fmt: skip
         caller = await here.find(secret)
         assert (caller.id, caller.owner, caller.kind, caller.is_admin) == (f"key:{key_id}", "acme", "key", False)
@@ -40,6 +42,7 @@ async def test_a_key_is_its_caller(url: str) -> None:
             Budget("owner:acme", 5 * NANO, "day"),
         )
         assert (caller.tags, caller.bodies, caller.bounds) == (("a",), "off", {"temperature": (0.0, 1.0)})
+        assert caller.clamp is True
 
 
 async def test_only_what_is_said_is_allowed(url: str) -> None:
@@ -313,6 +316,8 @@ async def test_a_revoked_key_is_gone_for_good(url: str) -> None:
         ("models", "gpt-4o"), ("rpm", 0), ("rpm", 1.5), ("rpm", "many"), ("budget", -1), ("budget", "NaN"),
         ("budget", Decimal("0.0000000001")), ("budget", 1e13), ("period", "year"), ("expires", "tomorrow"),
         ("enabled", "yes"), ("bodies", "all"), ("bounds", {"temperature": [1, 0]}), ("bounds", {"t": [0]}),
+        ("bounds", {"temprature": [0, 1]}), ("bounds", {"max_completion_tokens": [1, 9]}),
+        ("bounds", {"max_tokens": [1, float("inf")]}),
         ("role", "root"), ("name", "x" * 201), ("id", "mine"), ("digest", "00"),
     ],
 )  # fmt: skip
@@ -324,3 +329,7 @@ async def test_a_bad_member_is_named_and_nothing_is_changed(tmp_path: Path, memb
             await here.store.update(key_id, {member: value})
         assert caught.value.param == member
         assert await here.store.get(key_id) == before
+
+
+def test_a_key_may_have_the_bounds_that_a_route_may_have() -> None:
+    assert set(BOUNDED) == set(ParametersConfig.__struct_fields__) - {"clamp"}

@@ -1,4 +1,4 @@
-"""What the keys of limits and bounds take, and what they refuse at start."""
+"""What the keys of limits, bounds and money take, and what they refuse at start."""
 
 from typing import Any
 
@@ -32,6 +32,8 @@ def test_everything_that_is_documented_is_taken() -> None:
         caller_limits={"requests": "600/minute", "tokens": "5000/day", "parallel": 0},
         parameters={"max_tokens": [1, 4096]},
         limits_store="valkey://h/0",
+        budget={"assume_output": 1, "lease": "1s"},
+        prices={"models": {"m": {"input": 0}}, "routes": {"r": {"input": 0.5, "output": 150, "most_output": 4096}}},
         server={"max_in_flight": 5, "queue": 0, "queue_wait": "200ms"},
     )
     assert config.client_limits is not None
@@ -69,6 +71,13 @@ def test_bounds_of_a_route_alone_make_the_policy_exist() -> None:
         ({"limits_store": {"url": "redis://h", "on_failure": "maybe"}}, "limits_store.on_failure: "),
         ({"server": {"max_in_flight": 0}}, "server: "),
         ({"server": {"queue": -1}}, "server: "),
+        ({"budget": {"assume_output": -5}}, "budget.assume_output: "),
+        ({"budget": {"lease": "0s"}}, "budget.lease: "),
+        ({"prices": {"models": {"m": {"input": -1}}}}, "prices.models.m.input: "),
+        ({"prices": {"models": {"m": {"input": 1, "cached": float("nan")}}}}, "prices.models.m.cached: "),
+        ({"prices": {"models": {"m": {"input": float("inf")}}}}, "prices.models.m.input: "),
+        ({"prices": {"models": {"m": {"input": 1, "most_output": 0}}}}, "prices.models.m.most_output: "),
+        ({"prices": {"routes": {"r": {"input": 1, "output": -2}}}}, "prices.routes.r.output: "),
     ],
 )
 def test_what_cannot_be_meant_is_named_with_its_path(keys: dict[str, Any], path: str) -> None:

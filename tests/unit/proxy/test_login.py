@@ -283,6 +283,26 @@ async def test_who_is_not_live_refreshes_nothing(here: Instance, change: str) ->
         await here.find(issued.access_token)
 
 
+async def test_a_login_that_ended_with_its_user_stays_ended(url: str) -> None:
+    """Who is disabled and enabled again logs in anew: whoever held the old tokens does not come back with the user."""
+    async with instance(url) as here, instance(url) as there:
+        for name in ("bob", "eve"):
+            await here.users.add(name, CHEAP.hash(PASSWORD), {})
+        await here.directory.look()
+        bobs, other, eves = [await here.login.login(name, PASSWORD, "192.0.2.1") for name in ("bob", "bob", "eve")]
+        for enabled in (False, True):
+            await here.users.update("bob", {"enabled": enabled})
+        for each in (here, there):
+            await each.directory.look()
+            for old in (bobs, other):
+                with pytest.raises(Unauthenticated):
+                    await each.find(old.access_token)
+            await each.find(eves.access_token)
+        with pytest.raises(Unauthenticated):
+            await here.login.refresh(bobs.refresh_token, "192.0.2.1")
+        await here.find((await here.login.login("bob", PASSWORD, "192.0.2.1")).access_token)
+
+
 async def test_an_instance_that_starts_later_knows_what_has_ended(url: str) -> None:
     async with instance(url) as here:
         with_alice(here)

@@ -226,6 +226,13 @@ async def test_clocks_may_differ_by_the_leeway(here: Instance, changes: dict[str
     await here.find(rsa_signed({"typ": "at+JWT"}, {**CLAIMS, **changes}))
 
 
+async def test_instances_clocks_may_differ_and_no_login_is_longer_for_it(here: Instance) -> None:
+    """Who logs in on one calls another a moment later, by whose clock it has not happened yet."""
+    await here.find(here.signer.issue(ALICE, "f" * 32, NOW + 29, 3600))
+    await refused(here, here.signer.issue(ALICE, "f" * 32, NOW + 31, 3600))
+    assert (await refused(here, here.signer.issue(ALICE, "f" * 32, NOW - 3600, 3600))).code == "token_expired"
+
+
 async def test_a_forged_token_of_our_own_opens_nothing(here: Instance, authority: Authority) -> None:
     """Another secret, another algorithm, the raw secret itself, an issuer's key in our name."""
     good = {"alg": "HS256", "typ": "at+jwt"}
