@@ -31,15 +31,13 @@ class Flight:
     `on_closed` when all that can be known is.
     """
 
-    def __init__(
-        self, record: Record, limit: int, on_over: Callable[[], None], on_closed: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, record: Record, limit: int, on_over: Callable[[], None], on_closed: Callable[[], None]) -> None:
         self.record = record
         self.starter_left = False
         """Whether who began it is gone, its record written, before its usage was known."""
         self._limit = limit
-        self._on_over = on_over
-        self._on_closed = on_closed
+        self._on_over: Callable[[], None] | None = on_over
+        self._on_closed: Callable[[], None] | None = on_closed
         self._seats: list[Seat] = []
         self._items: list[bytes] = []
         self._dropped = 0
@@ -136,8 +134,9 @@ class Flight:
             self._end()
             if reply is not None:
                 await _closed(reply, self._closing)
-            if self._on_closed is not None:
-                self._on_closed()
+            on_closed, self._on_closed = self._on_closed, None  # it may hold this flight
+            if on_closed is not None:
+                on_closed()
 
     async def _carry(self, reply: Reply) -> None:
         """Take the reply's items aboard, a stream's at the pace of the fastest caller."""
@@ -156,9 +155,10 @@ class Flight:
         self._closing = "upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error"
 
     def _end(self) -> None:
-        if not self._over:
-            self._over = True
-            self._on_over()
+        self._over = True
+        on_over, self._on_over = self._on_over, None  # as below
+        if on_over is not None:
+            on_over()
         self._announce()
         self._changed.set()
 

@@ -99,7 +99,8 @@ class WriteRecord:
         seal = _Seal(self, call)
         if reply.at_hand is not None:
             seal.put(reply.ending or "complete")  # the edge sends it as one, and asks for no item
-        reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)
+        else:
+            reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)
         reply.on_close(seal.close)
         return reply
 

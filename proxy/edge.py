@@ -160,7 +160,7 @@ def _check_host(call: Call, scope: HTTPScope) -> None:
 async def _send(reply: Reply, call: Call, client: Client) -> None:
     """Send the whole reply. An error before the first byte is raised; a broken stream ends with an error event."""
     if not reply.streaming:
-        body = b"".join([item async for item in reply.items])
+        body = reply.at_hand[0] if reply.at_hand is not None else b"".join([item async for item in reply.items])
         await client.whole(reply.status, _head(reply.headers, call, client), body)
         return
     if reply.at_hand is not None and not client.started:

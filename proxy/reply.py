@@ -61,14 +61,16 @@ class Reply:
         self.ending: Outcome | None = None
         """How it will have ended when its last byte has left, where that is known by then and is not `complete`."""
         self.at_hand: Sequence[bytes] | None = None
-        """The items of a stream of which nobody has to wait for any: they may be sent as one."""
+        """The items of which nobody has to wait for any: they may be sent as one, and `items` left alone."""
         self._callbacks: list[OnClose] = []
         self._closed = False
 
     @classmethod
     def whole(cls, body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> "Reply":
         """An answer of one JSON body."""
-        return cls(_One(body), streaming=False, status=status, headers=headers)
+        reply = cls(_One(body), streaming=False, status=status, headers=headers)
+        reply.at_hand = (body,)
+        return reply
 
     @classmethod
     def recorded(cls, items: Sequence[bytes], *, headers: Mapping[str, str] | None = None) -> "Reply":
@@ -95,7 +97,8 @@ class Reply:
         if outcome == "complete" and self.ending is not None:
             outcome = self.ending
         self.outcome = outcome
-        for callback in self._callbacks:
+        callbacks, self._callbacks = self._callbacks, []  # what they hold may hold this reply
+        for callback in callbacks:
             try:
                 await callback(outcome)
             except Exception:  # one callback's fault must not keep the others from releasing what they hold

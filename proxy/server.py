@@ -32,6 +32,8 @@ _HEAD_TIME = 20.0
 """Seconds for a head to arrive once it has begun."""
 _AFTER_CUT = 5.0
 """Seconds for what was cut to be sent."""
+_LINGER = 0.3
+"""Seconds at the end for a request to come that was on its way when no more were to come."""
 _GC_THRESHOLD = (50_000, 20, 20)
 """Collections are rarer than by default: a call makes few cycles, and a pause delays every stream."""
 
@@ -77,6 +79,20 @@ class Protocol(HttpToolsProtocol):
         self._heading = False
         self._be_patient()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """End when the answer is sent, or when nothing was asked: closed under a request, a connection is reset."""
+        if self._is_idle():
+            self.loop.call_later(_LINGER, self._end_if_idle)
+        else:
+            super().shutdown()
+
+    def _end_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
         """Answer and close."""
@@ -196,9 +212,26 @@ class Server:
     async def _finish(self, listener: socket.socket) -> None:
         cutting = asyncio.create_task(self._cut_when_due())
         try:
+            await self._stop_listening(listener)
             await self._uvicorn.shutdown(sockets=[listener])
         finally:
             cutting.cancel()
+
+    async def _stop_listening(self, listener: socket.socket) -> None:
+        """Take on the connections that the kernel has made for us: it would reset them."""
+        server, loop = self._uvicorn, asyncio.get_running_loop()
+        with listener.dup() as last:
+            for each in server.servers:
+                each.close()
+            while True:
+                try:
+                    connection, _ = last.accept()
+                except OSError:  # there are no more
+                    return
+                connection.setblocking(False)
+                await loop.connect_accepted_socket(
+                    lambda: Protocol(server.config, server.server_state, server.lifespan.state), connection
+                )
 
     async def _cut_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,6 +1,7 @@
 """The life of the process: start, reload, orderly end, and what stands in its way."""
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -82,6 +83,40 @@ async def test_while_it_drains_answers_end_their_connections(tmp_path: Path, bas
 
 async def status_of(gate: Gateway) -> int:
     return (await ready(gate)).status
+
+
+async def refused(gate: Gateway) -> bool:
+    try:
+        async with Connection(gate.url):
+            return False
+    except OSError:
+        return True
+
+
+async def test_a_request_on_its_way_when_the_listener_closes_is_answered(tmp_path: Path, base_url: str) -> None:
+    """A balancer that has just connected finds no reset: of a call that may have been read it could not try another."""
+    async with gateway(tmp_path, config(base_url, drain_delay="0s")) as gate, Connection(gate.url) as waiting:
+        gate.process.terminate()
+        await becomes(lambda: refused(gate), True)
+        answer = await waiting.request("POST", CHAT, chat())
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await asyncio.wait_for(gate.process.wait(), 10) == 0
+
+
+async def test_connections_that_nobody_has_taken_on_yet_are_served_before_the_end(
+    tmp_path: Path, base_url: str
+) -> None:
+    """The kernel has made them while the process was busy, and their requests are there."""
+    async with gateway(tmp_path, config(base_url, drain_delay="0s")) as gate:
+        gate.process.send_signal(signal.SIGSTOP)
+        async with contextlib.AsyncExitStack() as stack:
+            wires = [await stack.enter_async_context(Connection(gate.url)) for _ in range(20)]
+            for wire in wires:
+                await wire.send(head("POST", CHAT, chat()) + chat())
+            gate.process.terminate()
+            gate.process.send_signal(signal.SIGCONT)
+            assert [(await wire.answer()).status for wire in wires] == [200] * 20
+        assert await asyncio.wait_for(gate.process.wait(), 10) == 0
 
 
 async def test_what_outlasts_the_drain_is_cut_with_an_error_event(tmp_path: Path, base_url: str) -> None:
