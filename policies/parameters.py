@@ -14,7 +14,6 @@ from proxy.reply import Reply
 from proxy.wire import Members, kind_of
 
 Bounds = tuple[float, float]
-_NUMBER = b"-0123456789"
 _NULL = b"null"
 _ANSWER = "max_tokens"
 _REMEMBERED = 1024
@@ -61,13 +60,10 @@ class ParametersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class _Rules(msgspec.Struct, frozen=True):
     """Bounds of every member that has some, `max_tokens` under each of its names."""
 
-    bounds: Mapping[str, Bounds]
+    bounds: tuple[tuple[str, float, float], ...]
     clamp: bool
-
-    @property
-    def answer(self) -> float:
-        """The most tokens of an answer."""
-        return self.bounds[_ANSWER][1] if _ANSWER in self.bounds else math.inf
+    answer: float
+    """The most tokens of an answer."""
 
 
 class Parameters:
@@ -92,17 +88,22 @@ class Parameters:
         rules = self._rules(call)
         members = call.head.members
         changed: Members = {}
-        for name, (low, high) in rules.bounds.items():
+        answer_is_bound = False
+        for name, low, high in rules.bounds:
             raw = members.get(name)
             if raw is None:
                 continue
-            value = _number(name, bytes(raw))
-            if value is None or low <= value <= high:
+            value = _number(name, raw)
+            if value is None:
+                continue
+            if name in MAX_TOKENS:
+                answer_is_bound = True
+            if low <= value <= high:
                 continue
             if not rules.clamp or low > high:
                 raise ParameterOutOfBounds(f"'{name}' must be between {_spelt(low)} and {_spelt(high)}.", param=name)
             changed[name] = msgspec.Raw(_spelt(low if value < low else high).encode())
-        if rules.answer < math.inf and call.endpoint.dialect is not None and not _bounds_answer(members):
+        if rules.answer < math.inf and not answer_is_bound and call.endpoint.dialect is not None:
             changed[_answer_name(call, members)] = msgspec.Raw(_spelt(rules.answer).encode())
         if not changed:
             return call
@@ -141,7 +142,11 @@ def _rules_of(
     for name, (low, high) in _by_member(narrower).items():
         outer_low, outer_high = every.get(name, (low, high))
         every[name] = (max(low, outer_low), min(high, outer_high))
-    return _Rules(every, _clamps(top, own) if clamp is None else clamp)
+    return _Rules(
+        tuple((name, low, high) for name, (low, high) in every.items()),
+        _clamps(top, own) if clamp is None else clamp,
+        every[_ANSWER][1] if _ANSWER in every else math.inf,
+    )
 
 
 def _by_member(bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:
@@ -150,12 +155,13 @@ def _by_member(bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:
     return {**dict.fromkeys(MAX_TOKENS, bounds[_ANSWER]), **bounds}
 
 
-def _number(name: str, raw: bytes) -> float | None:
+def _number(name: str, raw: msgspec.Raw) -> float | None:
     """A JSON number, None for null. One too large for a float is infinite and thereby outside."""
-    if raw[0] in _NUMBER:
+    try:
         return float(raw)
-    if raw == _NULL:
-        return None
+    except ValueError:
+        if bytes(raw) == _NULL:
+            return None
     raise BadRequest(
         f"Invalid type for '{name}': expected a number, but got {kind_of(raw)} instead.",
         param=name,
@@ -166,10 +172,6 @@ def _number(name: str, raw: bytes) -> float | None:
 def _spelt(value: float) -> str:
     """As JSON, whole numbers without a point: token counts are integers to every API."""
     return str(int(value)) if float(value).is_integer() else repr(value)
-
-
-def _bounds_answer(members: Members) -> bool:
-    return any(name in members and bytes(members[name]) != _NULL for name in MAX_TOKENS)
 
 
 def _answer_name(call: Call, members: Members) -> str:

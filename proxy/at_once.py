@@ -1,14 +1,33 @@
-"""An answer that is all there, in one write: by two messages of ASGI its head would be a write, and wake the client, of
-its own.
+"""What is all there, past ASGI's messages: a body that has arrived, and an answer in one write, whose head would else be
+a write, and wake the client, of its own.
 """
 
 from collections.abc import Iterable
 
-from litestar.types import Send
+from litestar.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 CLOSE = (b"connection", b"close")
 """The header with which an answer ends its connection."""
+
+
+def body_at_once(receive: Receive) -> bytes | None:
+    """The whole body, taken as `receive` would give it; None, and nothing done, while there is more to wait for, or to
+    say to the client first.
+    """
+    cycle = getattr(receive, "__self__", None)
+    if (
+        not isinstance(cycle, RequestResponseCycle)
+        or cycle.more_body
+        or cycle.waiting_for_100_continue
+        or cycle.disconnected
+        or cycle.response_complete
+    ):
+        return None
+    body, cycle.body = bytes(cycle.body), bytearray()
+    cycle.flow.resume_reading()
+    cycle.message_event.clear()
+    return body
 
 
 def write_at_once(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:

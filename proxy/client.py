@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from litestar.types import HTTPRequestEvent, Receive, Send
 
-from proxy.at_once import write_at_once
+from proxy.at_once import body_at_once, write_at_once
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
 from proxy.limits import Limit
@@ -72,18 +72,24 @@ class Client:
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body; from then on the client's leaving is noticed. Raises BodyTooLarge, BodyTimeout."""
-        message = await self._next()
-        body = message["body"]
-        if message["more_body"]:
-            parts = bytearray(body)
-            while message["more_body"] and len(parts) <= limit:
-                message = await self._next()
-                parts += message["body"]
-            body = bytes(parts)
+        body = body_at_once(self._receive) if self._ahead is None else None
+        if body is None:
+            body = await self._parts(limit)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
         self._timer = self._loop.call_later(_PRESENCE, self._wait_longer)
         return body
+
+    async def _parts(self, limit: int) -> bytes:
+        """The body as it comes; no more than one part of it over the limit."""
+        message = await self._next()
+        if not message["more_body"]:
+            return message["body"]
+        parts = bytearray(message["body"])
+        while message["more_body"] and len(parts) <= limit:
+            message = await self._next()
+            parts += message["body"]
+        return bytes(parts)
 
     def line_up(self) -> None:
         """Notice the client's leaving before its body is read, of which at most the first part is taken in."""

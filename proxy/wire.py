@@ -23,8 +23,10 @@ _KINDS = {
     b"f": "a boolean",
     b"n": "null",
 }
-_REFERENCES = (b'"file_id"', b'"item_reference"', b"\\u005", b"\\u006", b"\\u007")
-"""What a body that refers to stored objects holds: their names, or an escape that could spell one."""
+_FILE, _ITEM = b'"file_id"', b'"item_reference"'
+"""What a body that refers to stored objects holds; or an escape that could spell it."""
+_ESCAPE = b"\\u00"
+_LETTERS = (b"\\u005", b"\\u006", b"\\u007")
 _STATEFUL = ("previous_response_id", "conversation", "prompt")
 """Members of a Responses call that name objects stored in the upstream account, which all callers share."""
 
@@ -89,7 +91,7 @@ def _check_shape(endpoint: Endpoint, members: Members, body: bytes) -> None:
         raise BadRequest("'input' must not be empty.", param="input", code="invalid_value")
     if endpoint is RESPONSES:
         _check_stateless(members)
-    if any(mark in body for mark in _REFERENCES):
+    if _FILE in body or _ITEM in body or (_ESCAPE in body and any(each in body for each in _LETTERS)):
         for name in ("messages", "input"):
             if name in members:
                 _check_references(_decoded(members[name]), name)
