@@ -187,12 +187,16 @@ class Accounts:
             raise _nobody_knows()
         answer: asyncio.Future[list[Charge] | Refused] = asyncio.get_running_loop().create_future()
         self._asks.append((Ask(record, budgets, amount), answer))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._begin_work()
         try:
             result = await answer
         except (DatabaseAwayError, RefusedError):
             raise _nobody_knows() from None
+        except asyncio.CancelledError:
+            if not answer.cancelled() and answer.exception() is None and isinstance(answer.result(), list):
+                self._left.append(record.id)  # it was granted in the moment in which the call went
+                self._begin_work()
+            raise
         if isinstance(result, Refused):
             raise _spent(result, amount)
         self.live.add(record.id)
@@ -207,6 +211,10 @@ class Accounts:
         calls = [{"call_id": call_id, "expires": int(self._now() + self._lease)} for call_id in self.live]
         if calls:
             await self._store.run(lambda sql: sql.many(_RENEW, calls))
+
+    def _begin_work(self) -> None:
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
         while self._asks or self._left:

@@ -137,6 +137,41 @@ async def test_a_call_that_left_while_it_reserved_holds_nothing(store: Store) ->
     assert accounts.live == set()
 
 
+class CutShort:
+    """A store at whose every commit the call that waits for it is cancelled, before it hears of the commit."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.name = store.name
+        self.waiting: asyncio.Task[object] | None = None
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    def state(self) -> State:
+        return self._store.state()
+
+    async def run(self, work: Callable[[Sql], Any]) -> Any:
+        result = await self._store.run(work)
+        if self.waiting is not None:
+            asyncio.get_running_loop().call_soon(self.waiting.cancel)
+        return result
+
+
+async def test_a_call_that_leaves_in_the_moment_of_the_grant_holds_nothing(store: Store) -> None:
+    """The answer was there, and nobody to take it: the lease would else be settled as a crash, at its full amount."""
+    cut = CutShort(store)
+    accounts, _ = accounts_of(cut)
+    cut.waiting = asyncio.ensure_future(attempt(accounts, 1, (Budget("key:k1", 10),), 10))
+    with pytest.raises(asyncio.CancelledError):
+        await cut.waiting
+    assert accounts._worker is not None
+    await accounts._worker
+    assert await account(store, "key:k1") == (0, 0)
+    assert await rows(store, "SELECT count(*) FROM leases") == [(0,)]
+
+
 async def test_leases_of_calls_in_flight_are_renewed_and_of_others_not(store: Store) -> None:
     accounts, clock = accounts_of(store)
     for number in (1, 2):
