@@ -84,8 +84,11 @@ class Caller(msgspec.Struct, frozen=True):
 
     def may_use(self, model: str) -> bool:
         """Whether the allow-list has this route."""
-        return any(
-            pattern == model or (pattern.endswith("*") and model.startswith(pattern[:-1])) for pattern in self.models
+        models = self.models
+        return (
+            "*" in models
+            or model in models
+            or any(pattern.endswith("*") and model.startswith(pattern[:-1]) for pattern in models)
         )
 
 

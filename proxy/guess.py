@@ -45,4 +45,6 @@ def tokens_asked(body: bytes) -> int:
 
 def _may_have_files(body: bytes) -> bool:
     """Whether a stretch of it has nothing but the letters of base64."""
-    return any(not body[at : at + _LOOK].translate(None, _ALPHABET) for at in range(_STEP, len(body) - _LOOK, _STEP))
+    return len(body) > _STEP and any(
+        not body[at : at + _LOOK].translate(None, _ALPHABET) for at in range(_STEP, len(body) - _LOOK, _STEP)
+    )
