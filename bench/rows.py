@@ -125,6 +125,8 @@ ROWS: Sequence[Row] = (
         Sample("first_p99", PLAIN, SHORT), Sample("first_p99", "direct", SHORT), "difference", 2.0, 1.0),
     Row("C3, the same load: added time to first token p99", "latency", "ms",
         Sample("first_p99", "C3", SHORT), Sample("first_p99", "direct", SHORT), "difference"),
+    Row("half load, records shipped to a local MLflow: time to first token p99 over none shipped", "latency", "ms",
+        Sample("first_p99", "gateway:logged", SHORT), Sample("first_p99", PLAIN, SHORT), "difference", 0.5),
     Row("RSS idle", "memory", "MB", Sample("rss_idle", PLAIN, CALL), Sample("rss_idle", "C3", CALL), "value", 90, 80),
     Row("RSS per open stream", "memory", "kB",
         Sample("rss_stream", PLAIN, SLOW), Sample("rss_stream", "C3", SLOW), "value", 100, 50),
