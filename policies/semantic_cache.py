@@ -275,8 +275,7 @@ class SemanticCache:
         record = call.record
         record.cache, record.similarity = "hit-semantic", candidate.similarity
         record.usage, record.cost, record.saved = ready.usage, 0, ready.facts.cost
-        wrong = tuple(entry.meta.get("wrong", ()))
-        pair = Pair(asked.text, entry.meta["text"], candidate.similarity, asked.partition, wrong, threshold)
+        pair = Pair(asked.text, entry.meta["text"], candidate.similarity, asked.partition, entry.route, threshold)
         hit = Hit(_TIER, call.caller.partition, call.caller.id, entry.id, pair)
         self._kept.served.note(call, hit)
         if self._checker is not None:
@@ -312,11 +311,13 @@ class SemanticCache:
                 vector = await self._kept.embedder.embed(asked.text, patient=True)
             except (EmbedderBusy, EmbedderUnavailable) as error:
                 raise StoreUnavailable(f"no vector: {error}") from None
+        own = hashlib.sha256(asked.key + unicodedata.normalize("NFC", asked.text).encode()).hexdigest()[:32]
         meta: Mapping[str, Any] = {
             "text": asked.text,
             "shape": stored.shape,
             "usage": stored.usage,
             "cost": record.cost,
+            "wrong": await self._kept.wrongs(own),
         }
         entry = entry_for(
             asked.key,
@@ -327,7 +328,6 @@ class SemanticCache:
             ttl=self._ttl(call),
             meta=meta,
         )
-        own = hashlib.sha256(asked.key + unicodedata.normalize("NFC", asked.text).encode()).hexdigest()[:32]
         await self._kept.store.put([msgspec.structs.replace(entry, id=own, vector=vector)])
         counts.stored += 1
 

@@ -109,6 +109,7 @@ def make_caches(config: Config) -> Caches | None:
             served=served,
             counts=SemanticCounts(),
             tallies=Tallies(),
+            now=time.time,
         )
     return Caches(stores, served, exact, semantic, embedder)
 
