@@ -101,6 +101,11 @@ class Asked(NamedTuple):
     key: bytes
     partition: str
 
+    @property
+    def entry(self) -> str:
+        """The id of the entry for its answer."""
+        return hashlib.sha256(self.key + unicodedata.normalize("NFC", self.text).encode()).hexdigest()[:32]
+
 
 class SemanticCache:
     """Answers a call from an entry of its partition that was stored for the same question in other words.
@@ -286,6 +291,7 @@ class SemanticCache:
         collected = Collected(self._config.max_answer)
         reply.through(collected.over)
         store = partial(self._store, call, asked, vector, collected, streamed=reply.streaming)
+        self._kept.served.pair(call, asked.entry)
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
@@ -311,7 +317,7 @@ class SemanticCache:
                 vector = await self._kept.embedder.embed(asked.text, patient=True)
             except (EmbedderBusy, EmbedderUnavailable) as error:
                 raise StoreUnavailable(f"no vector: {error}") from None
-        own = hashlib.sha256(asked.key + unicodedata.normalize("NFC", asked.text).encode()).hexdigest()[:32]
+        own = asked.entry
         meta: Mapping[str, Any] = {
             "text": asked.text,
             "shape": stored.shape,
