@@ -151,8 +151,10 @@ class SemanticCache:
         vector: Sequence[float] | None = None
         if call.cache.look_up:
             try:
-                vector = await self._kept.embedder.embed(asked.text)
-                reply = await self.look_up(call, asked, vector)
+                reply = await self._look_up_same(call, asked)
+                if reply is None:
+                    vector = await self._kept.embedder.embed(asked.text)
+                    reply = await self.look_up(call, asked, vector)
             except (EmbedderBusy, EmbedderUnavailable, StoreUnavailable) as error:
                 reply = None
                 self._note(call, error)
@@ -220,6 +222,24 @@ class SemanticCache:
             counts.busy += 1
         else:
             counts.unavailable += 1
+
+    async def _look_up_same(self, call: Call, asked: Asked) -> Reply | None:
+        """The answer to the very same text, but for Unicode's forms and white space: by its id, without a vector, so
+        also while there is no embedder. Raises StoreUnavailable.
+        """
+        tally = self._kept.tallies.of(asked.partition)
+        if self._shadow or tally.off:
+            return None
+        entry = (await self._kept.store.get((asked.entry,))).get(asked.entry)
+        if entry is None or entry.partition != asked.partition or entry.fingerprint != asked.key.hex():
+            return None
+        counts = self._kept.counts
+        reply = self._served(call, asked, Scored(entry, 1.0), self._calibration.same + tally.raised)
+        if reply is not None:
+            counts.candidates += 1
+            counts.hits += 1
+            call.record.candidates.append((entry.id, 1.0, "served"))
+        return reply
 
     async def look_up(self, call: Call, asked: Asked, vector: Sequence[float]) -> Reply | None:
         """A stored answer as this call's, if there is one; what was compared is noted. Raises StoreUnavailable."""

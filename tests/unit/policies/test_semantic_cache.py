@@ -165,6 +165,17 @@ async def test_the_same_question_in_other_words_is_answered_without_asking(cache
     assert cache.headers["age"] == "42"
 
 
+async def test_the_same_text_needs_no_embedder(cache: Cache) -> None:
+    """White space and Unicode's forms do not make it another; case and punctuation do, and only the pair guard decides."""
+    await cache.ask(ask("Où est le café ?"))
+    cache.embedder.asked.clear()
+    cache.embedder.fault = EmbedderUnavailable("away")
+    again = ask(" Où est  le cafe\u0301 ?\n")
+    assert await cache.ask(again) == "hit-semantic"
+    assert (again.record.similarity, again.record.candidates[0][2], cache.embedder.asked) == (1.0, "served", [])
+    assert await cache.ask(ask("Où est le Café ?")) == "bypass"
+
+
 async def test_a_hit_may_be_a_stream(cache: Cache) -> None:
     await cache.ask(ask())
     assert await cache.ask(ask(AGAIN, stream=True)) == "hit-semantic"
@@ -352,7 +363,7 @@ async def test_a_fault_of_the_pair_guard_is_a_miss(store: Collection) -> None:
 
     async with running(Cache(store, judge=Broken())) as cache:
         await cache.ask(ask())
-        assert await cache.ask(ask()) == "miss"
+        assert await cache.ask(ask(AGAIN)) == "miss"
         assert cache.kept.counts.guard_errors == 1
 
 
