@@ -26,7 +26,8 @@ _LOADING_AGAIN = 60.0
 class ThreadEmbedder:
     """A model in one thread, so that the loop goes on; `load` makes it, and is called in that thread as well.
 
-    It is loaded when the first text comes: until then an instance holds no model. At most `queue` texts wait.
+    It is loaded when the first text comes: until then an instance holds no model. At most `queue` texts wait, and none
+    of a caller in a hurry longer than `timeout`; after one that did, nobody waits until the thread has gone on.
     """
 
     name = "embedder"
@@ -41,11 +42,14 @@ class ThreadEmbedder:
         languages: tuple[str, ...],
         queue: int,
         now: Callable[[], float],
+        timeout: float = 1.0,
     ) -> None:
         self.id = id
         self.size = size
         self.window = window
         self.languages = languages
+        self._timeout = timeout
+        self._late = False
         self._load = load
         self._queue = queue
         self._now = now
@@ -68,8 +72,8 @@ class ThreadEmbedder:
             self._thread = None
 
     def state(self) -> State:
-        """Degraded while the model cannot be loaded."""
-        return "degraded" if self._failed is not None else "ok"
+        """Degraded while the model cannot be loaded, or takes too long."""
+        return "degraded" if self._failed is not None or self._late else "ok"
 
     async def embed(self, text: str, *, patient: bool = False) -> Sequence[float]:
         """The vector of a text. Raises EmbedderBusy, EmbedderUnavailable."""
@@ -79,25 +83,37 @@ class ThreadEmbedder:
             if not patient:
                 raise EmbedderLoading("the model is being loaded")
             encode = await asyncio.shield(loading)
-        if self._waiting >= self._queue:
+        if self._waiting >= self._queue or (self._late and self._waiting and not patient):
             raise EmbedderBusy
-        return await self._run(encode, text)
+        return await self._run(encode, text, None if patient else self._timeout)
 
-    async def _run(self, encode: Encode, text: str) -> Sequence[float]:
+    async def _run(self, encode: Encode, text: str, timeout: float | None) -> Sequence[float]:  # noqa: ASYNC109
         if self._thread is None:
             raise EmbedderUnavailable("it is closed")
         self._waiting += 1
         done = asyncio.get_running_loop().run_in_executor(self._thread, encode, text)
         done.add_done_callback(self._left)  # also when nobody waits for it any more
         try:
-            return await done
-        except (ValueError, RuntimeError, MemoryError) as error:
-            raise EmbedderUnavailable(str(error)) from error
+            await asyncio.wait((done,), timeout=timeout)
+        except asyncio.CancelledError:
+            done.cancel()
+            raise
+        if not done.done():  # it still counts as waiting: the thread has it
+            if not self._late:
+                logger.warning("the embedder %s takes longer than %g s: calls go on without it", self.id, timeout)
+            self._late = True
+            raise EmbedderBusy
+        if done.cancelled():
+            raise EmbedderUnavailable("it is closed")
+        error = done.exception()  # a model's runtime may raise anything
+        if error is not None:
+            raise EmbedderUnavailable(f"{type(error).__name__}: {error}") from error
+        return done.result()
 
     def _left(self, done: "asyncio.Future[Sequence[float]]") -> None:
         self._waiting -= 1
-        if not done.cancelled():
-            done.exception()  # seen, should nobody have waited
+        if not done.cancelled() and done.exception() is None:  # seen, should nobody have waited
+            self._late = False
 
     def _begin(self) -> "asyncio.Task[Encode]":
         """The loading, begun if it was not. Raises EmbedderUnavailable when it failed a moment ago."""
@@ -112,12 +128,14 @@ class ThreadEmbedder:
         return self._loading
 
     async def _loaded(self, thread: ThreadPoolExecutor) -> Encode:
-        try:
-            self._encode = await asyncio.get_running_loop().run_in_executor(thread, self._load)
-        except (OSError, ImportError, ValueError, MemoryError) as error:
+        loading = asyncio.get_running_loop().run_in_executor(thread, self._load)
+        await asyncio.wait((loading,))
+        error = loading.exception()  # weights that are damaged may raise anything
+        if error is not None:
             self._failed = self._now()
-            logger.error("the embedder %s cannot be loaded: %s", self.id, error)  # noqa: TRY400 - its cause is another's
-            raise EmbedderUnavailable(str(error)) from None
+            logger.error("the embedder %s cannot be loaded: %s: %s", self.id, type(error).__name__, error)
+            raise EmbedderUnavailable(str(error))
+        self._encode = loading.result()
         self._failed = None
         return self._encode
 

@@ -58,10 +58,10 @@ class QdrantAdmin:
                 f"`lockgate cache migrate {name}` drops it and starts anew"
             )
 
-    async def drop(self, name: str) -> None:
-        """Drop the collection with everything in it. Raises StoreUnavailable."""
+    async def drop(self, name: str) -> bool:
+        """Drop the collection with everything in it; whether there was one. Raises StoreUnavailable."""
         try:
-            await self._client.delete_collection(name)
+            return await self._client.collection_exists(name) and await self._client.delete_collection(name)
         except ApiException as error:
             raise StoreUnavailable(f"its administration failed: {error!s:.200}") from error
 

@@ -35,8 +35,8 @@ class Administration(Protocol):
         """Make the collection where it is missing. Raises StoreUnavailable; OSError for one of another length."""
         ...
 
-    async def drop(self, name: str) -> None:
-        """Drop the collection. Raises StoreUnavailable."""
+    async def drop(self, name: str) -> bool:
+        """Drop the collection; whether there was one. Raises StoreUnavailable."""
         ...
 
     async def aclose(self) -> None:

@@ -117,7 +117,8 @@ class Bed:
         self.store.open()
         self.embedder = embedder
         self.entries = entries
-        kept = SemanticKept(self.store, embedder, CacheWriter("w", 10**9), Served(), SemanticCounts(), Tallies())
+        writer = CacheWriter("w", 10**9)
+        kept = SemanticKept(self.store, embedder, writer, Served(), SemanticCounts(), Tallies(), time.time)
         self.policy: SemanticCache = make_semantic_cache(
             SemanticCacheConfig(), kept, upstream=_missed, guards=lambda _call: b""
         )

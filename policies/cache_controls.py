@@ -94,7 +94,9 @@ def _ours(call: Call) -> Given:
 
 
 def _member(raw: msgspec.Raw | None) -> Given:
-    """LiteLLM's `cache: {no-cache, no-store, ttl, s-maxage, namespace}`."""
+    """LiteLLM's `cache: {no-cache, no-store, ttl, s-maxage, namespace}`; `s-max-age` is its other spelling, and counts
+    first there as well.
+    """
     if raw is None or bytes(raw) == b"null":
         return {}
     member = msgspec.json.decode(raw)
@@ -104,13 +106,22 @@ def _member(raw: msgspec.Raw | None) -> Given:
             param=_MEMBER,
             code="invalid_type",
         )
-    given: Given = {name: member[name] is True for name in ("no-cache", "no-store") if name in member}
-    for name, ours in (("ttl", "ttl"), ("s-maxage", "max-age")):
+    given: Given = {}
+    for name in ("no-cache", "no-store"):
+        if member.get(name) is not None:
+            given[name] = _flag(member[name], f"{_MEMBER}.{name}")
+    for name, ours in (("ttl", "ttl"), ("s-maxage", "max-age"), ("s-max-age", "max-age")):
         if member.get(name) is not None:
             given[ours] = _number(member[name], f"{_MEMBER}.{name}")
     if member.get("namespace") is not None:
         given["namespace"] = _text(member["namespace"], f"{_MEMBER}.namespace")
     return given
+
+
+def _flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(where, "true or false")  # a text that was meant as yes must not have the answer stored
+    return value
 
 
 def _number(value: object, where: str) -> float:

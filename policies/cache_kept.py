@@ -47,11 +47,14 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class Served:
-    """The last hits by call id, so that a caller can say which was wrong."""
+    """The last hits by call id, so that a caller can say which was wrong; and of the last calls whose answers are to be
+    stored, where the semantic cache will have them.
+    """
 
     def __init__(self, keep: int = _SERVED) -> None:
         self._keep = keep
         self._hits: OrderedDict[str, Hit] = OrderedDict()
+        self._twins: OrderedDict[str, str] = OrderedDict()
 
     def note(self, call: Call, hit: Hit) -> None:
         """Remember one, and forget the oldest."""
@@ -62,6 +65,16 @@ class Served:
     def find(self, call_id: str) -> Hit | None:
         """The hit that answered this call, if it is still remembered."""
         return self._hits.get(call_id)
+
+    def pair(self, call: Call, entry: str) -> None:
+        """The semantic cache will store this call's answer as this entry."""
+        self._twins[call.id] = entry
+        if len(self._twins) > self._keep:
+            self._twins.popitem(last=False)
+
+    def twin(self, call: Call) -> str | None:
+        """That entry, told once."""
+        return self._twins.pop(call.id, None)
 
 
 class ExactKept(msgspec.Struct, frozen=True):
@@ -91,6 +104,12 @@ class ExactKept(msgspec.Struct, frozen=True):
         await self.writer.emptied()
         self.memory.remove(selection)
         return await self.store.delete(selection)
+
+    async def twin(self, hit: Hit) -> str | None:
+        """The entry of the semantic cache with the same answer, if there was one. Raises StoreUnavailable."""
+        await self.writer.emptied()
+        entry = (await self.store.get((hit.entry,))).get(hit.entry)
+        return None if entry is None else entry.meta.get("twin")
 
     async def wrong(self, hit: Hit) -> None:
         """A caller says that this hit was wrong: its entry goes. Raises StoreUnavailable."""

@@ -209,6 +209,7 @@ class ExactCache:
             stored = await keep(
                 call.endpoint, collected.items, streamed=streamed, tools=self._config.tool_calls, usage=record.usage
             )
+        twin = self._kept.served.twin(call)
         if stored is None:
             counts.not_kept += 1
             return
@@ -219,7 +220,7 @@ class ExactCache:
             partition=self._partition(call),
             now=self._now(),
             ttl=self._ttl(call),
-            meta={"shape": stored.shape, "usage": stored.usage, "cost": record.cost},
+            meta={"shape": stored.shape, "usage": stored.usage, "cost": record.cost, "twin": twin},
         )
         self._kept.memory.put(Ready(call.endpoint, stored, facts_of(entry)))
         counts.stored += 1

@@ -101,6 +101,11 @@ class Asked(NamedTuple):
     key: bytes
     partition: str
 
+    @property
+    def entry(self) -> str:
+        """The id of the entry for its answer."""
+        return hashlib.sha256(self.key + unicodedata.normalize("NFC", self.text).encode()).hexdigest()[:32]
+
 
 class SemanticCache:
     """Answers a call from an entry of its partition that was stored for the same question in other words.
@@ -146,8 +151,10 @@ class SemanticCache:
         vector: Sequence[float] | None = None
         if call.cache.look_up:
             try:
-                vector = await self._kept.embedder.embed(asked.text)
-                reply = await self.look_up(call, asked, vector)
+                reply = await self._look_up_same(call, asked)
+                if reply is None:
+                    vector = await self._kept.embedder.embed(asked.text)
+                    reply = await self.look_up(call, asked, vector)
             except (EmbedderBusy, EmbedderUnavailable, StoreUnavailable) as error:
                 reply = None
                 self._note(call, error)
@@ -216,6 +223,24 @@ class SemanticCache:
         else:
             counts.unavailable += 1
 
+    async def _look_up_same(self, call: Call, asked: Asked) -> Reply | None:
+        """The answer to the very same text, but for Unicode's forms and white space: by its id, without a vector, so
+        also while there is no embedder. Raises StoreUnavailable.
+        """
+        tally = self._kept.tallies.of(asked.partition)
+        if self._shadow or tally.off:
+            return None
+        entry = (await self._kept.store.get((asked.entry,))).get(asked.entry)
+        if entry is None or entry.partition != asked.partition or entry.fingerprint != asked.key.hex():
+            return None
+        counts = self._kept.counts
+        reply = self._served(call, asked, Scored(entry, 1.0), self._calibration.same + tally.raised)
+        if reply is not None:
+            counts.candidates += 1
+            counts.hits += 1
+            call.record.candidates.append((entry.id, 1.0, "served"))
+        return reply
+
     async def look_up(self, call: Call, asked: Asked, vector: Sequence[float]) -> Reply | None:
         """A stored answer as this call's, if there is one; what was compared is noted. Raises StoreUnavailable."""
         record, counts = call.record, self._kept.counts
@@ -275,8 +300,7 @@ class SemanticCache:
         record = call.record
         record.cache, record.similarity = "hit-semantic", candidate.similarity
         record.usage, record.cost, record.saved = ready.usage, 0, ready.facts.cost
-        wrong = tuple(entry.meta.get("wrong", ()))
-        pair = Pair(asked.text, entry.meta["text"], candidate.similarity, asked.partition, wrong, threshold)
+        pair = Pair(asked.text, entry.meta["text"], candidate.similarity, asked.partition, entry.route, threshold)
         hit = Hit(_TIER, call.caller.partition, call.caller.id, entry.id, pair)
         self._kept.served.note(call, hit)
         if self._checker is not None:
@@ -287,6 +311,7 @@ class SemanticCache:
         collected = Collected(self._config.max_answer)
         reply.through(collected.over)
         store = partial(self._store, call, asked, vector, collected, streamed=reply.streaming)
+        self._kept.served.pair(call, asked.entry)
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
@@ -312,11 +337,13 @@ class SemanticCache:
                 vector = await self._kept.embedder.embed(asked.text, patient=True)
             except (EmbedderBusy, EmbedderUnavailable) as error:
                 raise StoreUnavailable(f"no vector: {error}") from None
+        own = asked.entry
         meta: Mapping[str, Any] = {
             "text": asked.text,
             "shape": stored.shape,
             "usage": stored.usage,
             "cost": record.cost,
+            "wrong": await self._kept.wrongs(own),
         }
         entry = entry_for(
             asked.key,
@@ -327,7 +354,6 @@ class SemanticCache:
             ttl=self._ttl(call),
             meta=meta,
         )
-        own = hashlib.sha256(asked.key + unicodedata.normalize("NFC", asked.text).encode()).hexdigest()[:32]
         await self._kept.store.put([msgspec.structs.replace(entry, id=own, vector=vector)])
         counts.stored += 1
 

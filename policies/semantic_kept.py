@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from policies.cache_kept import Hit, Served
 from policies.cache_store import Store
 from policies.cache_writer import CacheWriter
 from policies.embedder import Embedder
-from proxy.entries import Selection, StoreUnavailable
+from proxy.entries import Entry, Selection, StoreUnavailable
 
 _PARTITIONS = 10_000
 _REVIEWS = 200
@@ -23,6 +24,8 @@ _HIGHEST = 0.98
 _SHOWN = 300
 _WRONGS = 100
 """Texts that one entry remembers it must not answer."""
+_REMEMBERED = 90 * 86400
+"""Seconds for which that is remembered after the last of them, whatever becomes of the entry."""
 
 
 class SemanticCounts(msgspec.Struct):
@@ -144,13 +147,12 @@ class Pair(msgspec.Struct, frozen=True):
     stored: str
     similarity: float
     partition: str
-    wrong: tuple[str, ...]
-    """Digests of the texts that the entry must not answer, as it was when it was served."""
+    route: str
     threshold: float
 
 
 class SemanticKept(msgspec.Struct, frozen=True):
-    """The semantic cache's."""
+    """The semantic cache's. `now` is Unix time."""
 
     store: Store
     embedder: Embedder
@@ -158,6 +160,7 @@ class SemanticKept(msgspec.Struct, frozen=True):
     served: Served
     counts: SemanticCounts
     tallies: Tallies
+    now: Callable[[], float]
 
     async def stats(self) -> dict[str, Any]:
         """For the operator; `entries` is None while the store is unavailable."""
@@ -191,9 +194,36 @@ class SemanticKept(msgspec.Struct, frozen=True):
             self.review(hit.about, hit.entry, call="", why="reported")
 
     async def part(self, entry: str, pair: Pair) -> None:
-        """Never answer this text from this entry again. Raises StoreUnavailable."""
-        wrong = (*pair.wrong, digest(pair.asked))[-_WRONGS:]
-        await self.store.amend(entry, {"wrong": list(wrong)})
+        """Never answer this text from this entry again, nor from what is stored in its place. An entry that was stored
+        for this very text goes: its answer is wrong, and the next one may be right.
+
+        Raises StoreUnavailable.
+        """
+        if pair.asked == pair.stored:
+            await self.store.delete(Selection(ids=(entry,)))
+            return
+        told = digest(pair.asked)
+        wrong = [*(each for each in await self.wrongs(entry) if each != told), told][-_WRONGS:]
+        await self.store.amend(entry, {"wrong": wrong})
+        # the entry is replaced when its question is asked anew, and ends; so this stands beside it
+        now = int(self.now())
+        mark = Entry(
+            id=_mark(entry),
+            partition=pair.partition,
+            route=pair.route,
+            fingerprint=_mark(entry),
+            body=b"",
+            created=now,
+            expires_at=now + _REMEMBERED,
+            vector=[1.0] + [0.0] * (self.store.dims - 1),
+            meta={"wrong": wrong},
+        )
+        await self.store.put([mark])
+
+    async def wrongs(self, entry: str) -> list[str]:
+        """Digests of the texts that the entry of this id must not answer. Raises StoreUnavailable."""
+        mark = (await self.store.get((_mark(entry),))).get(_mark(entry))
+        return [] if mark is None else list(mark.meta["wrong"])
 
     def review(self, pair: Pair, entry: str, *, call: str, why: str) -> None:
         """Keep a hit that seems wrong for people to look at."""
@@ -205,3 +235,8 @@ class SemanticKept(msgspec.Struct, frozen=True):
 def digest(text: str) -> str:
     """A short name for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _mark(entry: str) -> str:
+    """The id of what is remembered beside an entry; as a fingerprint no call has it."""
+    return hashlib.sha256(b"wrong " + entry.encode()).hexdigest()[:32]

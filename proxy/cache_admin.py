@@ -103,7 +103,7 @@ def cache_handlers(
         if hit is None or not (caller.is_admin or hit.belongs_to(caller)) or hit.tier not in caches.tiers:
             raise UnknownCall("No answer from a cache of yours is remembered under this id.", param="request_id")
         try:
-            await caches.tiers[hit.tier].wrong(hit)
+            await caches.wrong(hit)
         except StoreUnavailable:
             raise Overloaded("The store of the caches is unavailable. Try again.") from None
         return {"status": "noted", "tier": hit.tier}

@@ -13,10 +13,12 @@ from proxy.audit import audit_command
 from proxy.caches import store_folder
 from proxy.calibrate import calibrate
 from proxy.config import Config
+from proxy.entries import StoreUnavailable
 from proxy.keepers import Keepers
 
 Json = dict[str, Any]
 
+_COLLECTIONS = ("exact", "semantic")
 _OK = 200
 _TIMEOUT = 30.0
 
@@ -44,7 +46,7 @@ def add_cache_parser(
     migrate = actions.add_parser(
         "migrate", parents=[parent], help="begin a collection anew, for vectors of another length"
     )
-    migrate.add_argument("collection")
+    migrate.add_argument("collection", help="exact or semantic")
     calibrate = actions.add_parser(
         "calibrate", parents=[parent], help="measure from which similarity on the semantic cache may answer"
     )
@@ -102,20 +104,19 @@ async def cache_work(options: argparse.Namespace, config: Config) -> int:
 
 
 async def migrate(config: Config, collection: str) -> int:
-    """Set a collection aside (embedded), or drop it (server). Raises OSError while an instance runs on the state."""
+    """Set a collection aside (embedded), or drop it (server); 1 when it is not there. `collection` is the cache's name,
+    with or without the prefix that it has on a server: nothing else there is touched.
+
+    Raises OSError for another name, for a server that is away, and while an instance runs on the state.
+    """
+    name = collection.removeprefix(config.qdrant.prefix)
+    if name not in _COLLECTIONS:
+        raise OSError(f"the caches have no collection {collection!r}: name {' or '.join(_COLLECTIONS)}")
     if config.qdrant.url:
-        make = importlib.import_module("adapters.qdrant_admin").QdrantAdmin
-        admin = make(config.qdrant.url, config.qdrant.api_key.reveal())
-        try:
-            await admin.drop(collection)
-        finally:
-            await admin.aclose()
-        audit_command("drop collection", collection)
-        print(f"{collection} is dropped; it is made anew at the next start")
-        return 0
+        return await _drop(config, config.qdrant.prefix + name)
     keepers = Keepers.open(config)  # nobody else has the folder while we hold it
     try:
-        folder = store_folder(config) / Path(collection).name
+        folder = store_folder(config) / name
         there = folder.exists()
         target = importlib.import_module("adapters.qdrant_folders").set_aside(folder) if there else None
     finally:
@@ -124,3 +125,20 @@ async def migrate(config: Config, collection: str) -> int:
         audit_command("set aside collection", folder.name)
     print(f"{folder} does not exist" if target is None else f"set aside as {target}; it begins anew at the next start")
     return 0 if target is not None else 1
+
+
+async def _drop(config: Config, collection: str) -> int:
+    """Raises OSError."""
+    admin = importlib.import_module("adapters.qdrant_admin").QdrantAdmin(
+        config.qdrant.url, config.qdrant.api_key.reveal()
+    )
+    try:
+        dropped = await admin.drop(collection)
+    except StoreUnavailable as error:
+        raise OSError(f"{collection} is not dropped from {config.qdrant.url}: {error}") from None
+    finally:
+        await admin.aclose()
+    if dropped:
+        audit_command("drop collection", collection)
+    print(f"{collection} is dropped; it is made anew at the next start" if dropped else f"{collection} does not exist")
+    return 0 if dropped else 1

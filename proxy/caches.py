@@ -70,6 +70,17 @@ class Caches(msgspec.Struct, frozen=True):
         named: dict[str, Tier | None] = {"exact": self.exact, "semantic": self.semantic}
         return {name: tier for name, tier in named.items() if tier is not None}
 
+    async def wrong(self, hit: Hit) -> None:
+        """A caller says that this hit was wrong; the same answer goes from the semantic cache as well.
+
+        Raises StoreUnavailable.
+        """
+        if hit.tier == "exact" and self.exact is not None and self.semantic is not None:
+            twin = await self.exact.twin(hit)
+            if twin is not None:
+                await self.semantic.clear(Selection(ids=(twin,)))
+        await self.tiers[hit.tier].wrong(hit)
+
     def about(self) -> dict[str, str]:
         """What the store is and how."""
         return {"kind": self.stores.kind, "state": self.stores.state()}
@@ -109,6 +120,7 @@ def make_caches(config: Config) -> Caches | None:
             served=served,
             counts=SemanticCounts(),
             tallies=Tallies(),
+            now=time.time,
         )
     return Caches(stores, served, exact, semantic, embedder)
 

@@ -190,6 +190,26 @@ async def test_the_command_line_asks_the_running_gateway(tmp_path: Path) -> None
         assert "lockgate:" in errors
 
 
+async def test_a_servers_collection_is_dropped_under_either_of_its_names(tmp_path: Path) -> None:
+    """And no other collection of that server; what cannot be done is said."""
+    async with upstream() as (_, url), qdrant_stand_in() as server:
+        store = {"url": server.url, "timeout": "20s", "cool_down": "100ms"}
+        for name in ("exact", "lockgate_exact"):
+            async with gateway(tmp_path, config(url, qdrant=store)) as running:
+                await well(running)
+                assert await verdict(running, chat()) == "miss"
+                assert await verdict(running, chat()) == "hit-exact"
+            code, out, _ = await lockgate(tmp_path, "migrate", name)
+            assert (code, "lockgate_exact is dropped" in out) == (0, True)
+        code, out, _ = await lockgate(tmp_path, "migrate", "exact")
+        assert (code, "does not exist" in out) == (1, True)
+        code, _, errors = await lockgate(tmp_path, "migrate", "somebody_elses")
+        assert (code, "exact or semantic" in errors) == (1, True)
+        await server.stop()
+        code, _, errors = await lockgate(tmp_path, "migrate", "exact")
+        assert (code, "is not dropped" in errors, "Traceback" in errors) == (1, True, False)
+
+
 async def test_a_dead_server_costs_hits_and_nothing_else(tmp_path: Path) -> None:
     """Bypass and degraded while it is away, used again without a restart; what was stored before is still there."""
     async with qdrant_stand_in() as server, upstream() as (fake, url):

@@ -120,6 +120,25 @@ async def test_a_question_in_other_words_is_a_hit_and_can_be_called_wrong(tmp_pa
         assert await verdict(running, AGAIN) == "miss"
 
 
+async def test_a_wrong_answer_goes_from_both_caches(tmp_path: Path) -> None:
+    """Neither the same words nor others have it again: the next answer is the provider's, and is stored."""
+    async with (
+        embeddings() as server,
+        gateway(tmp_path, config(http_embedder(server), calibration=CALIBRATION)) as running,
+    ):
+        await post(running, chat("echo", ASKED))
+        await becomes(running, AGAIN, "hit-semantic")
+        again = await post(running, chat("echo", ASKED))
+        assert again.headers["x-lockgate-cache"] == "hit-exact"
+        told = json.dumps({"request_id": again.headers["x-request-id"]}).encode()
+        noted = await post(running, told, "/system/cache/feedback", authorization=f"Bearer {ADMIN}")
+        assert noted.json == {"status": "noted", "tier": "exact"}
+        assert await verdict(running, AGAIN, cache_control="no-store") == "miss"
+        assert await verdict(running, ASKED) == "miss"
+        await becomes(running, AGAIN, "hit-semantic")
+        assert await verdict(running, ASKED) == "hit-exact"
+
+
 async def test_a_hit_is_not_stored_as_an_exact_one(tmp_path: Path) -> None:
     """It would outlive its entry, and feedback could not reach it."""
     async with (

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -19,14 +20,20 @@ from adapters.transport_aiohttp import AiohttpTransport
 from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
 
 
+class Strange(Exception):
+    """As a runtime raises it that has a class of its own."""
+
+
 async def until(so: Callable[[], bool]) -> None:
     """Wait for what a thread brings about."""
     while not so():  # noqa: ASYNC110 - threads set no event of the loop
         await asyncio.sleep(0.001)
 
 
-def thread_embedder(load: Any, clock: Clock | None = None, queue: int = 4) -> ThreadEmbedder:
-    return ThreadEmbedder(load, id="m", size=2, window=10, languages=(), queue=queue, now=clock or Clock())
+def thread_embedder(load: Any, clock: Clock | None = None, queue: int = 4, timeout: float = 30.0) -> ThreadEmbedder:
+    return ThreadEmbedder(
+        load, id="m", size=2, window=10, languages=(), queue=queue, now=clock or Clock(), timeout=timeout
+    )
 
 
 async def test_a_model_is_loaded_when_the_first_text_comes_and_in_its_thread() -> None:
@@ -88,15 +95,44 @@ async def test_a_caller_that_leaves_makes_room() -> None:
     await embedder.aclose()
 
 
-async def test_a_model_that_cannot_be_loaded_is_tried_again_later() -> None:
-    """Not at each call; and readiness says so meanwhile."""
+async def test_nobody_waits_for_a_model_that_stands_still() -> None:
+    """One call waits, and only so long; the next none at all. Readiness says so, and it is used again when it goes on."""
+    gate, begun = threading.Event(), 0
+
+    def stands(_text: str) -> Sequence[float]:
+        nonlocal begun
+        begun += 1
+        gate.wait(30)
+        return (1.0, 0.0)
+
+    embedder = thread_embedder(lambda: stands, timeout=0.01)
+    await embedder.start()
+    with pytest.raises(EmbedderLoading):
+        await embedder.embed("x")
+    await until(lambda: embedder._encode is not None)
+    for _ in range(20):  # more than may wait
+        with pytest.raises(EmbedderBusy):
+            await embedder.embed("a")
+    assert (embedder._waiting, embedder.state()) == (1, "degraded")
+    gate.set()
+    await until(lambda: embedder.state() == "ok")
+    assert await embedder.embed("b", patient=True) == (1.0, 0.0)
+    assert (begun, embedder._waiting) == (2, 0)
+    await embedder.aclose()
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError("no weights"), zipfile.BadZipFile("damaged"), Strange("of a runtime")], ids=repr
+)
+async def test_a_model_that_cannot_be_loaded_is_tried_again_later(fault: Exception) -> None:
+    """Whatever it raises. Not at each call; and readiness says so meanwhile."""
     clock, tries = Clock(), 0
 
     def load() -> Any:
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise OSError("no weights")
+            raise fault
         return lambda _text: (1.0, 0.0)
 
     embedder = thread_embedder(load, clock)
@@ -112,9 +148,12 @@ async def test_a_model_that_cannot_be_loaded_is_tried_again_later() -> None:
     await embedder.aclose()
 
 
-async def test_a_text_that_a_model_fails_on_has_no_vector() -> None:
+@pytest.mark.parametrize("fault", [ValueError(), IndexError(), Strange()], ids=repr)
+async def test_a_text_that_a_model_fails_on_has_no_vector(fault: Exception) -> None:
+    """Whatever it raises: the call goes on."""
+
     def fails(_text: str) -> Sequence[float]:
-        raise ValueError
+        raise fault
 
     embedder = thread_embedder(lambda: fails)
     await embedder.start()

@@ -100,7 +100,7 @@ class Cache:
         self.guards = b"g"
         self.embedder, self.checker, self.answers = Letters(), Noted(), 0
         writer = CacheWriter("semantic_cache", 10**7)
-        self.kept = SemanticKept(store, self.embedder, writer, Served(), SemanticCounts(), Tallies())
+        self.kept = SemanticKept(store, self.embedder, writer, Served(), SemanticCounts(), Tallies(), self.clock)
         self.policy = SemanticCache(
             SemanticCacheConfig(**{"candidate_floor": 0.5, **settings}),
             self.kept,
@@ -163,6 +163,17 @@ async def test_the_same_question_in_other_words_is_answered_without_asking(cache
     assert (record.cost, record.saved, record.usage and record.usage.completion) == (0, 700, 2)
     assert [verdict for _, _, verdict in record.candidates] == ["served"]
     assert cache.headers["age"] == "42"
+
+
+async def test_the_same_text_needs_no_embedder(cache: Cache) -> None:
+    """White space and Unicode's forms do not make it another; case and punctuation do, and only the pair guard decides."""
+    await cache.ask(ask("Où est le café ?"))
+    cache.embedder.asked.clear()
+    cache.embedder.fault = EmbedderUnavailable("away")
+    again = ask(" Où est  le cafe\u0301 ?\n")
+    assert await cache.ask(again) == "hit-semantic"
+    assert (again.record.similarity, again.record.candidates[0][2], cache.embedder.asked) == (1.0, "served", [])
+    assert await cache.ask(ask("Où est le Café ?")) == "bypass"
 
 
 async def test_a_hit_may_be_a_stream(cache: Cache) -> None:
@@ -352,7 +363,7 @@ async def test_a_fault_of_the_pair_guard_is_a_miss(store: Collection) -> None:
 
     async with running(Cache(store, judge=Broken())) as cache:
         await cache.ask(ask())
-        assert await cache.ask(ask()) == "miss"
+        assert await cache.ask(ask(AGAIN)) == "miss"
         assert cache.kept.counts.guard_errors == 1
 
 
@@ -398,6 +409,42 @@ async def test_a_pair_that_was_called_wrong_is_not_served_again(cache: Cache) ->
     assert cache.kept.counts.reported == 1
     assert cache.kept.tallies.of("").reported == 1
     assert cache.kept.tallies.reviews[0].asked == AGAIN
+
+
+REPLACED = {"asked anew": CacheControls(look_up=False), "expired": CacheControls(ttl=10)}
+
+
+@pytest.mark.parametrize("how", REPLACED)
+async def test_what_was_called_wrong_stays_so_when_the_entry_is_replaced(cache: Cache, how: str) -> None:
+    """Every pair of it, not the last one alone: by another hit, by an answer that is newer, and past its time."""
+    third = "How can I change my password?"
+    await cache.ask(ask().replace(cache=CacheControls(ttl=10)))
+    hits = []
+    for number, text in enumerate((AGAIN, third)):
+        hit = ask(text).replace(id=str(number) * 32)
+        assert await cache.ask(hit) == "hit-semantic"
+        hits.append(cache.kept.served.find(hit.id))
+    for found in hits:
+        assert found is not None
+        await cache.kept.wrong(found)
+    cache.clock.now += 5 if how == "asked anew" else 20
+    await cache.ask(ask().replace(cache=REPLACED[how]))
+    for text in (AGAIN, third):
+        again = ask(text).replace(cache=CacheControls(store=False))
+        assert await cache.ask(again) == "miss"
+        assert again.record.candidates[0][2] == "called wrong"
+    assert await cache.ask(ask()) == "hit-semantic"
+
+
+async def test_a_wrong_answer_to_the_very_question_goes_and_the_next_is_served(cache: Cache) -> None:
+    await cache.ask(ask())
+    hit = ask().replace(id="1" * 32)
+    await cache.ask(hit)
+    found = cache.kept.served.find(hit.id)
+    assert found is not None
+    await cache.kept.wrong(found)
+    assert [await cache.ask(ask()) for _ in range(2)] == ["miss", "hit-semantic"]
+    assert cache.answers == 2
 
 
 async def test_a_partition_whose_hits_are_wrong_must_be_more_similar_and_then_goes_without(cache: Cache) -> None:

@@ -65,7 +65,9 @@ class Bench:
     def __init__(self, folder: Path, answer: str, *, share: float = 1.0, fault: Exception | None = None) -> None:
         store = Collection(folder, 2, Qdrant(), Clock(1000.0), lambda _: 10**11)
         store.open()
-        self.kept = SemanticKept(store, Embedder(), CacheWriter("w", 10), Served(), SemanticCounts(), Tallies())
+        self.kept = SemanticKept(
+            store, Embedder(), CacheWriter("w", 10), Served(), SemanticCounts(), Tallies(), store._now
+        )
         self.answer, self.fault, self.asked = answer, fault, list[Call]()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -86,7 +88,7 @@ class Bench:
         return call
 
     def hit(self) -> Hit:
-        return Hit("semantic", "p", "k", "e" * 32, Pair("asked", "stored", 0.9, "p", (), 0.7))
+        return Hit("semantic", "p", "k", "e" * 32, Pair("asked", "stored", 0.9, "p", "r", 0.7))
 
 
 async def test_a_hit_that_agrees_is_counted(tmp_path: Path) -> None:

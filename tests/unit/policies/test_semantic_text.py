@@ -46,7 +46,8 @@ UNFIT = {
     ],
     "pointing": ["Explain this code", "Translate the text below", "What about Norway?", "Explique ce texte", "And the previous one?", "fix this"],
     "time": ["What is the weather like?", "Latest news?", "What day is it today?", "Who is the current president?", "Quelle heure est-il maintenant ?",
-             "Quel temps fera-t-il demain ?", "What is the price of gold?", "Give me today\u2019s headlines"],
+             "Quel temps fera-t-il demain ?", "What is the price of gold?", "What is the Bitcoin price?", "What are the gas prices for Texas?",
+             "What\u2019s the price for a ticket?", "Quel est le prix du pain ?", "Give me today\u2019s headlines"],
     "length": ["word " * 300, "字" * 400],
     "emptiness": ["", "  \n"],
 }  # fmt: skip

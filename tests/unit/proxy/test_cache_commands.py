@@ -21,7 +21,7 @@ async def test_a_collection_is_set_aside_once_and_the_audit_log_says_so(
 ) -> None:
     """Its entries are kept under another name; one that is not there is no action."""
     config = parse_config(yaml.safe_dump({**TREE, "server": {"state_dir": str(tmp_path)}}), {})
-    folder = store_folder(config) / "lockgate_exact"
+    folder = store_folder(config) / "exact"
     folder.mkdir(parents=True)
     (folder / "entry").write_text("kept")
     with caplog.at_level(logging.INFO, "lockgate.audit"):
@@ -29,6 +29,6 @@ async def test_a_collection_is_set_aside_once_and_the_audit_log_says_so(
         assert await migrate(config, "lockgate_exact") == 1
     lines = [record.message for record in caplog.records if record.name == "lockgate.audit"]
     assert len(lines) == 1
-    assert '"action":"set aside collection","subject":"lockgate_exact"' in lines[0]
+    assert '"action":"set aside collection","subject":"exact"' in lines[0]
     assert not folder.exists()
     assert [path.read_text() for path in store_folder(config).glob("*/entry")] == ["kept"]
