@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from support.calls import Clock, Provider, answers, make_call, make_route
@@ -26,7 +26,7 @@ from proxy.entries import EVERYTHING, Selection, StoreUnavailable
 from proxy.errors import NotCached
 from proxy.reply import Reply
 from proxy.sse import DONE_ITEM, frame
-from proxy.values import Duration
+from proxy.values import Duration, Size
 from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
 
 ROUTE = make_route(Provider(answers), "gpt")
@@ -94,11 +94,12 @@ class Cache:
         store: Collection,
         calibration: Calibration | None = CALIBRATION,
         judge: Judge | None = None,
+        embedder: Letters | None = None,
         **settings: Any,
     ) -> None:
         self.clock: Clock = store._now  # type: ignore[assignment]
         self.guards = b"g"
-        self.embedder, self.checker, self.answers = Letters(), Noted(), 0
+        self.embedder, self.checker, self.answers = embedder or Letters(), Noted(), 0
         writer = CacheWriter("semantic_cache", 10**7)
         self.kept = SemanticKept(store, self.embedder, writer, Served(), SemanticCounts(), Tallies(), self.clock)
         self.policy = SemanticCache(
@@ -241,6 +242,47 @@ async def test_entries_end_with_their_time(cache: Cache) -> None:
     assert await cache.ask(ask(AGAIN).replace(cache=CacheControls(store=False))) == "hit-semantic"
     cache.clock.now += 2
     assert await cache.ask(ask(AGAIN).replace(cache=CacheControls(store=False))) == "miss"
+
+
+@pytest.mark.parametrize(
+    ("asked", "route", "lasts"),
+    [(None, None, 100), (50, None, 50), (500, None, 200), (None, "30s", 30), (60, "30s", 60)],
+    ids=["configured", "asked for", "no longer than may be", "the route's", "asked for over the route's"],
+)
+async def test_whose_time_counts(store: Collection, asked: float | None, route: str | None, lasts: int) -> None:
+    async with running(Cache(store, ttl=Duration(100), max_ttl=Duration(200))) as cache:
+        cache_ttl = None if route is None else Duration.parse(route)
+        own = make_route(Provider(answers), "gpt", cache_ttl=cache_ttl)
+        await cache.ask(ask(route=own).replace(cache=CacheControls(ttl=asked)))
+        for passes, expected in ((lasts - 1, "hit-semantic"), (1, "miss")):
+            cache.clock.now += passes
+            assert await cache.ask(ask(AGAIN, route=own).replace(cache=CacheControls(store=False))) == expected
+
+
+async def test_an_answer_over_the_cap_is_not_stored(store: Collection) -> None:
+    async with running(Cache(store, max_answer=Size(len(answer("yes"))))) as cache:
+        cache.body = answer("yes!")
+        await cache.ask(ask())
+        assert cache.kept.counts.stored == 0
+        cache.body = answer("yes")
+        await cache.ask(ask())
+        assert cache.kept.counts.stored == 1
+
+
+class Alike(Letters):
+    """Every text is similar to every other."""
+
+    async def embed(self, text: str, *, patient: bool = False) -> list[float]:
+        return [1.0] + [0.0] * 25
+
+
+@pytest.mark.parametrize(("language", "expected"), [("any", "hit-semantic"), ("same", "miss")])
+async def test_an_answer_in_another_language_is_served_only_where_that_is_configured(
+    store: Collection, language: Literal["any", "same"], expected: str
+) -> None:
+    async with running(Cache(store, judge=PairGuard(TABLES, language), embedder=Alike(), language=language)) as cache:
+        await cache.ask(ask(OTHER))
+        assert await cache.ask(ask("Comment changer mon adresse ?")) == expected
 
 
 async def test_a_route_may_stay_out(cache: Cache) -> None:
