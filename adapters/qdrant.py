@@ -115,13 +115,14 @@ class Collection:
         self._asked = self._now()
         self._check_space()
         for start in range(0, len(entries), _AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
             page = entries[start : start + _AT_ONCE]
             if self._shards[-1].writes + len(page) > 2 * self._share and self._shards[-1].writes:
                 self._change()
             shard = self._shards[-1]
             self._on(shard, lambda: shard.put(page))  # noqa: B023 - called at once
             self._note(page, shard)
-            await asyncio.sleep(0)
         self._trouble = ""
 
     async def query(

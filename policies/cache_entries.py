@@ -8,6 +8,8 @@ from policies.cache_memory import Facts
 from proxy.call import Call, Record
 from proxy.entries import Entry
 
+_CALL = 6000
+"""Bytes of a call and its record beside its body, about."""
 _UNVOUCHED = frozenset({"flag", "block", "not_scanned", "error"})
 
 
@@ -34,6 +36,11 @@ class Collected:
                 else:
                     self.items.clear()
             yield item
+
+
+def bytes_held(call: Call, collected: Collected) -> int:
+    """The bytes that a call and its answer hold while they wait to be stored, about."""
+    return collected.size + len(call.body) + _CALL
 
 
 def entry_for(  # noqa: PLR0913 - facts of one entry, by name

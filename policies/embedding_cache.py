@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from policies.cache_entries import Collected, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for
 from policies.cache_kept import ExactKept, Hit
 from policies.cache_memory import Facts
 from policies.fingerprint import canonical_value, fingerprint
@@ -164,12 +164,13 @@ class EmbeddingCache:
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
-                self._kept.writer.add(partial(self._store, batch, missing, collected), collected.size)
+                self._kept.writer.add(
+                    partial(self._store, batch, missing, collected), bytes_held(batch.call, collected)
+                )
 
         reply.on_close(close)
 
-    async def _store(self, batch: _Batch, missing: dict[bytes, bytes], collected: Collected) -> None:
-        """Raises StoreUnavailable."""
+    async def _store(self, batch: _Batch, missing: dict[bytes, bytes], collected: Collected) -> Sequence[Entry]:
         record, counts = batch.call.record, self._kept.counts
         # what was asked for: the missing inputs, or all of them with their repetitions
         keys = list(missing) if batch.found else batch.keys
@@ -178,7 +179,7 @@ class EmbeddingCache:
         items = _items(body, len(keys))
         if items is None or not is_vouched_for(record):
             counts.not_kept += 1
-            return
+            return ()
         top = _top(body)
         tokens = shares(_answer.decode(body).usage.prompt_tokens, [_weight(raw) for raw in inputs])
         costs = shares(record.cost, tokens) if record.cost is not None else [None] * len(tokens)
@@ -192,7 +193,7 @@ class EmbeddingCache:
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
         counts.stored += len(entries)
-        await self._kept.store.put(entries)
+        return entries
 
 
 def split(raw: bytes | Raw) -> list[bytes]:

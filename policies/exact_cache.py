@@ -1,6 +1,6 @@
 """The exact cache: the same call again is answered from what was stored, without asking anyone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ import msgspec
 
 from policies.cache_answers import Stored, keep
 from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for
 from policies.cache_kept import ExactKept, Hit
 from policies.cache_memory import Ready
 from policies.embedding_cache import EmbeddingCache
@@ -16,7 +16,7 @@ from policies.fingerprint import canonical, fingerprint, why_not_shareable
 from proxy.call import Call, Outcome
 from proxy.chain import Handler
 from proxy.endpoints import EMBEDDINGS
-from proxy.entries import StoreUnavailable
+from proxy.entries import Entry, StoreUnavailable
 from proxy.errors import NotCached
 from proxy.reply import Reply
 from proxy.values import Duration, Size, duration, size
@@ -197,12 +197,11 @@ class ExactCache:
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
-                self._kept.writer.add(store, collected.size)
+                self._kept.writer.add(store, bytes_held(call, collected))
 
         reply.on_close(close)
 
-    async def _store(self, call: Call, key: bytes, collected: Collected, *, streamed: bool) -> None:
-        """Raises StoreUnavailable."""
+    async def _store(self, call: Call, key: bytes, collected: Collected, *, streamed: bool) -> Sequence[Entry]:
         record, counts = call.record, self._kept.counts
         stored = None
         if is_vouched_for(record):
@@ -212,7 +211,7 @@ class ExactCache:
         twin = self._kept.served.twin(call)
         if stored is None:
             counts.not_kept += 1
-            return
+            return ()
         entry = entry_for(
             key,
             stored.body,
@@ -224,4 +223,4 @@ class ExactCache:
         )
         self._kept.memory.put(Ready(call.endpoint, stored, facts_of(entry)))
         counts.stored += 1
-        await self._kept.store.put([entry])
+        return (entry,)

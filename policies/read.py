@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import zstandard
 
-from proxy.call import Call
+from proxy.call import Call, no_body
 from proxy.chain import Handler
 from proxy.errors import BadRequest, BodyTooLarge, Overloaded, UnknownModel, UnsupportedMedia
 from proxy.guess import tokens_asked
@@ -53,7 +53,8 @@ class ReadBody:
             raise UnknownModel(head.model)
         route = self._router.find(head.model)
         record.route = route.name
-        return call.replace(head=head, body=body, route=route)
+        # what still holds the call later must not hold the client's connection with it
+        return call.replace(head=head, body=body, route=route, read_body=no_body)
 
 
 def end_user(members: Mapping[str, msgspec.Raw]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from policies.cache_answers import Stored, keep
 from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for
 from policies.cache_kept import Hit
 from policies.cache_memory import Ready
 from policies.calibration import Calibration
@@ -25,7 +25,7 @@ from policies.semantic_kept import Pair, SemanticKept, digest
 from policies.semantic_text import Compared, Eligibility, Unfit
 from proxy.call import Call, Outcome
 from proxy.chain import Handler
-from proxy.entries import Scored, StoreUnavailable
+from proxy.entries import Entry, Scored, StoreUnavailable
 from proxy.errors import NotCached
 from proxy.reply import Reply
 from proxy.values import Duration, Size, duration, size
@@ -315,13 +315,13 @@ class SemanticCache:
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
-                self._kept.writer.add(store, collected.size)
+                self._kept.writer.add(store, bytes_held(call, collected))
 
         reply.on_close(close)
 
     async def _store(
         self, call: Call, asked: Asked, vector: Sequence[float] | None, collected: Collected, *, streamed: bool
-    ) -> None:
+    ) -> Sequence[Entry]:
         """Raises StoreUnavailable."""
         record, counts = call.record, self._kept.counts
         stored = None
@@ -331,7 +331,7 @@ class SemanticCache:
             )
         if stored is None:
             counts.not_kept += 1
-            return
+            return ()
         if vector is None:
             try:
                 vector = await self._kept.embedder.embed(asked.text, patient=True)
@@ -354,8 +354,8 @@ class SemanticCache:
             ttl=self._ttl(call),
             meta=meta,
         )
-        await self._kept.store.put([msgspec.structs.replace(entry, id=own, vector=vector)])
         counts.stored += 1
+        return (msgspec.structs.replace(entry, id=own, vector=vector),)
 
     def _ttl(self, call: Call) -> float:
         """Seconds: what the request asks for, else the route's, else ours."""

@@ -23,7 +23,7 @@ from proxy.semantic import make_embedder
 from proxy.version import VERSION
 
 _PENDING = 64 * 1024 * 1024
-"""Bytes of answers that may wait to be stored."""
+"""Bytes of calls and answers that may wait to be stored."""
 _FRESH = 10.0
 """Seconds for which memory is trusted before a store that other instances share."""
 
@@ -104,19 +104,21 @@ def make_caches(config: Config) -> Caches | None:
     stores, served = make_stores(config), Served()
     exact = semantic = embedder = None
     if config.exact_cache is not None:
+        store = stores.collection("exact", 0)
         exact = ExactKept(
-            store=stores.collection("exact", 0),
+            store=store,
             memory=Memory(config.exact_cache.memory, time.time, _FRESH if config.qdrant.url else None),
-            writer=CacheWriter("exact_cache", _PENDING),
+            writer=CacheWriter("exact_cache", _PENDING, store),
             served=served,
             counts=Counts(),
         )
     if config.semantic_cache is not None:
         embedder = make_embedder(config.semantic_cache.embedder, config.transport.ca_file)
+        store = stores.collection("semantic", embedder.size)
         semantic = SemanticKept(
-            store=stores.collection("semantic", embedder.size),
+            store=store,
             embedder=embedder,
-            writer=CacheWriter("semantic_cache", _PENDING),
+            writer=CacheWriter("semantic_cache", _PENDING, store),
             served=served,
             counts=SemanticCounts(),
             tallies=Tallies(),

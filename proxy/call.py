@@ -232,7 +232,8 @@ class CacheControls(msgspec.Struct, frozen=True):
 NO_CONTROLS = CacheControls()
 
 
-async def _no_body(_limit: int) -> bytes:
+async def no_body(_limit: int) -> bytes:
+    """Of a call whose body has been read, or that has none."""
     return b""
 
 
@@ -252,7 +253,7 @@ class Call(msgspec.Struct, frozen=True):
     caller: Caller = ANYONE
     path_model: str | None = None
     """The model named by the path (Azure's form), which then counts and not the body's."""
-    read_body: ReadBody = _no_body
+    read_body: ReadBody = no_body
     head: Head = Head()
     body: bytes = b""
     route: Route = Route(name="", deployments=())

@@ -137,7 +137,8 @@ async def partitions(pairs: int) -> PartitionResult:
     choose = random.Random(5)
     with tempfile.TemporaryDirectory() as folder:
         qdrant = EmbeddedQdrant(Path(folder), Qdrant(max_entries=10**6, min_free=Size.parse("0B")), lambda: 1000.0)
-        store, embedder, writer = qdrant.collection("semantic", USE.size), Quick(), CacheWriter("semantic_cache", 10**9)
+        store, embedder = qdrant.collection("semantic", USE.size), Quick()
+        writer = CacheWriter("semantic_cache", 10**9, store)
         kept = SemanticKept(store, embedder, writer, Served(), SemanticCounts(), Tallies(), lambda: 1000.0)
         policy = SemanticCache(
             SemanticCacheConfig(),

@@ -54,7 +54,7 @@ class Embedder:
 class Cache:
     def __init__(self, store: Collection) -> None:
         self.clock: Any = store._now
-        writer = CacheWriter("exact_cache", 10**7)
+        writer = CacheWriter("exact_cache", 10**7, store)
         self.kept = ExactKept(store, Memory(10**6, self.clock), writer, Served(), Counts())
         self.policy = ExactCache(ExactCacheConfig(), self.kept, lambda _: b"", self.clock)
 

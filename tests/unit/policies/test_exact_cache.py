@@ -93,7 +93,7 @@ class Cache:
     def __init__(self, store: Any, clock: Any, **settings: Any) -> None:
         self.clock: Clock = clock
         self.guards = b"g"
-        writer = CacheWriter("exact_cache", 10**7)
+        writer = CacheWriter("exact_cache", 10**7, store)
         self.kept = ExactKept(store, Memory(10**6, clock), writer, Served(), Counts())
         follows = settings.pop("semantic_follows", False)
         config = ExactCacheConfig(**settings)

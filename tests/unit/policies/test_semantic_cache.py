@@ -100,7 +100,7 @@ class Cache:
         self.clock: Clock = store._now  # type: ignore[assignment]
         self.guards = b"g"
         self.embedder, self.checker, self.answers = embedder or Letters(), Noted(), 0
-        writer = CacheWriter("semantic_cache", 10**7)
+        writer = CacheWriter("semantic_cache", 10**7, store)
         self.kept = SemanticKept(store, self.embedder, writer, Served(), SemanticCounts(), Tallies(), self.clock)
         self.policy = SemanticCache(
             SemanticCacheConfig(**{"candidate_floor": 0.5, **settings}),

@@ -66,7 +66,7 @@ class Bench:
         store = Collection(folder, 2, Qdrant(), Clock(1000.0), lambda _: 10**11)
         store.open()
         self.kept = SemanticKept(
-            store, Embedder(), CacheWriter("w", 10), Served(), SemanticCounts(), Tallies(), store._now
+            store, Embedder(), CacheWriter("w", 10, store), Served(), SemanticCounts(), Tallies(), store._now
         )
         self.answer, self.fault, self.asked = answer, fault, list[Call]()
         self.gate = asyncio.Event()
