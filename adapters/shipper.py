@@ -68,15 +68,23 @@ class Sampler:
         self._sampling = sampling
         self._second = 0
         self._count = 0
+        self._kept: OrderedDict[str, None] = OrderedDict()
 
     def keeps(self, record: Record) -> bool:
-        """By the configuration."""
+        """By the configuration; of a call that is amended, as of the call."""
         if self._sampling.per_second is not None:
+            if record.amended:
+                return record.id in self._kept
             second = int(record.started + record.duration)
             if second != self._second:
                 self._second, self._count = second, 0
             self._count += 1
-            return self._count <= self._sampling.per_second
+            kept = self._count <= self._sampling.per_second
+            if kept:
+                self._kept[record.id] = None
+                if len(self._kept) > _REMEMBERED:
+                    self._kept.popitem(last=False)
+            return kept
         return _share(record) < self._sampling.share
 
     @staticmethod

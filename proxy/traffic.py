@@ -22,6 +22,8 @@ _KEYS = 500
 """Different callers, routes and deployments, each, that a quarter of an hour tells apart."""
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
+_NO_FAILURE = ("ok", "refused")
+"""What an attempt comes to when the provider works as it should."""
 
 
 class Tally:
@@ -247,10 +249,15 @@ def _count_end(tally: Tally, record: Record) -> None:
         tally.blocked += 1
     elif record.outcome == "client_disconnect":
         tally.left += 1
-    elif _CLIENT_ERROR <= record.status < _SERVER_ERROR:
+    elif _CLIENT_ERROR <= record.status < _SERVER_ERROR and not _provider_failed(record):
         tally.refused += 1
     else:
         tally.failed += 1
+
+
+def _provider_failed(record: Record) -> bool:
+    """Whether the provider is at fault for the answer: its limits, and what it thinks of our key, are not the caller's doing."""
+    return bool(record.attempts) and record.attempts[-1].kind not in _NO_FAILURE
 
 
 def _busiest(parts: Sequence[Mapping[str, Tally]], most: int) -> list[Json]:

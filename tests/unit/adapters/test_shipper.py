@@ -236,6 +236,17 @@ def test_a_rate_bounds_each_second() -> None:
     assert kept == [True, True, True, False, False, True, True]
 
 
+def test_a_rate_counts_a_call_once_however_often_it_is_amended() -> None:
+    """What is known later goes where the call went."""
+    sampler = Sampler(Sampling(per_second=2))
+
+    def told(number: int, *, amended: bool = False) -> bool:
+        return sampler.keeps(Record(id=f"{number:032x}", endpoint="chat", started=1000.0, amended=amended))
+
+    assert [told(1), told(1, amended=True), told(2), told(3)] == [True, True, True, False]
+    assert (told(2, amended=True), told(3, amended=True)) == (True, False)
+
+
 def test_under_pressure_errors_and_a_tenth_of_the_rest_are_kept(tmp_path: Path, outbox: Outbox) -> None:
     """Better than losing the oldest unseen; what is left out is counted."""
     for number in range(400):

@@ -4,7 +4,7 @@ import pytest
 from support.calls import Clock
 from support.sealed import sealed
 
-from proxy.call import Record, Verdict
+from proxy.call import Attempt, Record, Verdict
 from proxy.traffic import STEPS, Range, Traffic
 
 
@@ -68,6 +68,19 @@ def test_every_call_has_one_end() -> None:
     clock.now += 60
     totals = traffic.totals("5m")
     assert [totals[name] for name in ("calls", "refused", "blocked", "left", "failed")] == [9, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "end"),
+    [("limited", 429, "failed"), ("missing", 404, "failed"), ("refused", 400, "refused"), ("ok", 400, "refused")],
+)
+def test_what_a_provider_fails_at_is_no_refusal(kind: str, status: int, end: str) -> None:
+    """Its limit reaches the client as 429, as ours does; only ours says something of the client."""
+    clock = Clock(1_000_000.0)
+    traffic = Traffic(clock)
+    traffic.write(at(clock, status=status, outcome="error", attempts=[Attempt("p", "m", kind=kind)]))
+    totals = traffic.totals("5m")
+    assert {name: totals[name] for name in ("refused", "failed")} == {"refused": 0, "failed": 0} | {end: 1}
 
 
 def test_hits_spending_and_saving_add_up_over_coarser_steps() -> None:
