@@ -82,6 +82,20 @@ class _Trace:
         record = self._record
         if record.queued:
             yield self._child("queue", 0.0, record.queued, {"mlflow.spanType": "TASK"})
+        if record.changed or record.dropped:
+            changes: Attributes = {
+                "mlflow.spanType": "TASK",
+                "lockgate.changed": record.changed or None,
+                "lockgate.dropped": record.dropped or None,
+            }
+            yield self._child("parameters", record.queued, record.queued, changes)
+        if record.charges:
+            reserved: Attributes = {
+                "mlflow.spanType": "TASK",
+                "lockgate.budget.accounts": [f"{each.account} {each.period}" for each in record.charges],
+                "lockgate.budget.reserved_usd": max(each.amount for each in record.charges) / NANO,
+            }
+            yield self._child("budget", record.queued, record.queued, reserved)
         for number, verdict in enumerate(record.guards):
             facts: Attributes = {
                 "mlflow.spanType": "GUARDRAIL",

@@ -4,7 +4,7 @@ from typing import Any
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from adapters.otlp import encode
-from proxy.call import Attempt, Record, Usage, Verdict
+from proxy.call import Attempt, Charge, Record, Usage, Verdict
 from proxy.segments import Stored, Texts
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -52,6 +52,7 @@ def full() -> Record:
         ],
         fallbacks=1,
         changed=["temperature"],
+        charges=(Charge("key-1", "day", 900, 2_000_000_000),),
         cache="miss",
         similarity=0.5,
         candidates=[("entry", 0.5, "too far")],
@@ -78,6 +79,8 @@ def test_a_call_is_one_trace_under_its_own_id() -> None:
     assert {span.name: seconds(span) for span in [root, *children]} == {
         "chat gpt-4o-primary": (0.0, 4.0),
         "queue": (0.0, 0.125),
+        "parameters": (0.125, 0.125),
+        "budget": (0.125, 0.125),
         "guard injection": (0.125, 0.125),
         "cache": (0.125, 0.125),
         "attempt openai gpt-4o": (0.25, 0.75),
@@ -151,6 +154,9 @@ def test_attempts_and_guards_say_how_they_went() -> None:
     assert spans["chat gpt-4o-primary"].status.code == Status.STATUS_CODE_OK
     guard = attributes(spans["guard injection"])
     assert (guard["lockgate.guard.action"], guard["lockgate.guard.score"]) == ("flag", 0.75)
+    assert attributes(spans["parameters"])["lockgate.changed"] == ["temperature"]
+    budget = attributes(spans["budget"])
+    assert (budget["lockgate.budget.accounts"], budget["lockgate.budget.reserved_usd"]) == (["key-1 day"], 2.0)
     assert attributes(spans["cache"])["lockgate.cache.candidates"] == ["entry 0.5000 too far"]
 
 
