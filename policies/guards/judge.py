@@ -49,9 +49,10 @@ class Memory:
         self._key, self._size = key, size
         self._found: OrderedDict[bytes, Findings] = OrderedDict()
 
-    def digest(self, text: str, salt: bytes) -> bytes:
-        """What the text is remembered under."""
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key, salt=salt).digest()
+    def digest(self, text: str | bytes, salt: bytes, person: bytes = b"") -> bytes:
+        """What the text is remembered under; `person` are up to 16 bytes that tell apart what is read differently."""
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        return blake2b(raw, digest_size=16, key=self._key, salt=salt, person=person).digest()
 
     def find(self, digest: bytes) -> Findings | None:
         """What was found in it, if that is still remembered."""
