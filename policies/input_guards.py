@@ -55,10 +55,7 @@ class InputGuards:
 
     async def _turns(self, plan: Plan, texts: Texts) -> list[Told]:
         found = await in_slices(self._judge.judge_turns(plan, texts.units))
-        if found is None:
-            return []
-        last = next(unit for unit in reversed(texts.units) if unit.role == "user")
-        return [_told(plan, last, found[1], found[0])]
+        return [_told(plan, unit, finding, text) for unit, text, finding in found]
 
     def _report(
         self, call: Call, plan: Plan, texts: Texts, told: list[Told], lost: list[tuple[Installed, Unit]]

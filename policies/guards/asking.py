@@ -41,7 +41,7 @@ class Asker:
         self, plan: Plan, index: int, guard: Http | Own, unit: Unit, side: Side, limit: asyncio.Semaphore
     ) -> list[Answer]:
         text = unit.text
-        digest = self._memory.digest(f"asked {index}\0{text}", plan.salts[unit.role])
+        digest = self._memory.digest(f"asked {index}", text, plan.salts[unit.role])
         found = self._memory.find(digest)
         if found is None:
             try:
