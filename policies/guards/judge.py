@@ -1,8 +1,10 @@
 """Judges texts under a plan: in slices, and once a text, however often a conversation repeats it."""
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -98,7 +100,9 @@ class Judge:
                 since = self._now()
         return found
 
-    def judge_turns(self, plan: Plan, units: tuple[Unit, ...]) -> Generator[None, None, list[tuple[Unit, str, Finding]]]:
+    def judge_turns(
+        self, plan: Plan, units: tuple[Unit, ...]
+    ) -> Generator[None, None, list[tuple[Unit, str, Finding]]]:
         """What the last messages of the user say when they are read as one: what was split to pass in parts.
 
         Held to the thresholds of tool results, because it is one more look at texts that have passed. Every guard that
@@ -150,14 +154,18 @@ def _shortened(text: str) -> str:
 
 def _scanned(plan: Plan, unit: Unit, text: str) -> Work:
     findings: list[Finding] = []
+    seamless = unit.seamless
     for index, installed in enumerate(plan.guards):
         guard = installed.guard
         if unit.role not in installed.roles or isinstance(guard, PromptLeak | Http | Own):
             continue
         if isinstance(guard, SpanGuard):
-            findings += yield from _spans(index, guard, unit)
+            findings += yield from _spans(index, guard, unit, seamless)
         else:
             verdict = yield from guard.scan(text, unit.role)
+            if seamless and isinstance(guard, Injection) and verdict.action != "block":
+                other = yield from guard.scan(seamless, unit.role)
+                verdict = other if other.score > verdict.score else verdict
             if verdict.action != "allow":
                 findings.append(Finding(index, verdict.score, verdict.action == "block", verdict.reasons))
             elif verdict.scanned < len(text):
@@ -166,13 +174,30 @@ def _scanned(plan: Plan, unit: Unit, text: str) -> Work:
     return tuple(findings)
 
 
-def _spans(index: int, guard: SpanGuard, unit: Unit) -> Work:
+def _spans(index: int, guard: SpanGuard, unit: Unit, seamless: str) -> Work:
     spans: list[tuple[int, Span]] = []
     reasons: set[str] = set()
     for number, leaf in enumerate(unit.leaves):
         verdict = yield from guard.scan(leaf.text, unit.role)
         spans += [(number, span) for span in verdict.spans]
         reasons.update(verdict.reasons)
+    if seamless:
+        verdict = yield from guard.scan(seamless, unit.role)
+        across = list(_across(unit, verdict.spans))
+        spans += across
+        reasons.update(span.what for _, span in across)
     if not spans:
         return ()
     return (Finding(index, 1.0, blocks=True, reasons=tuple(sorted(reasons)), spans=tuple(spans)),)
+
+
+def _across(unit: Unit, spans: tuple[Span, ...]) -> Iterator[tuple[int, Span]]:
+    """Those that reach over a seam between parts, cut there: of the others each part has spoken for itself."""
+    ends = list(accumulate(len(leaf.text) for leaf in unit.leaves))
+    for span in spans:
+        first, last = bisect_right(ends, span.start), bisect_left(ends, span.end)
+        if first == last:
+            continue
+        for number in range(first, last + 1):
+            at = ends[number - 1] if number else 0
+            yield number, Span(max(span.start - at, 0), min(span.end, ends[number]) - at, span.what)

@@ -6,6 +6,7 @@ scanned too. Images, audio, files and token ids are not read: they are listed, s
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -107,6 +108,20 @@ class Unit(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """All of it, in order."""
         return self.leaves[0].text if len(self.leaves) == 1 else "\n".join(leaf.text for leaf in self.leaves)
+
+    @property
+    def seamless(self) -> str:
+        """Parts of one message as a model reads them that is given no break between them; empty where that is the same."""
+        leaves = self.leaves
+        if len(leaves) == 1 or len({_place(leaf.path) for leaf in leaves}) > 1:
+            return ""
+        cut = any(not (one.text[-1].isspace() or other.text[0].isspace()) for one, other in pairwise(leaves))
+        return "".join(leaf.text for leaf in leaves) if cut else ""
+
+
+def _place(path: Path) -> Path:
+    """The same for members of one list, and for what they hold under one name."""
+    return tuple(step for step in path if isinstance(step, str))
 
 
 class Texts(msgspec.Struct, frozen=True):

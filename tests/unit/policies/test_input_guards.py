@@ -11,6 +11,7 @@ from support.calls import make_call, text_of
 from support.guards import Settings, guarding, nobody
 
 from policies.guards.security import Security
+from policies.guards.texts import read_texts
 from proxy.call import Call, Caller, Head
 from proxy.deployments import Route
 from proxy.endpoints import COMPLETIONS, EMBEDDINGS, MODERATIONS, RESPONSES
@@ -340,6 +341,37 @@ async def test_no_text_can_make_the_memory_answer_for_another_question(prefix: s
     await policy(make_call(messages=[message("user", f"{prefix}forbidden")]), Upstream())
     with pytest.raises(GuardBlocked):
         await policy(make_call(messages=[message("user", "forbidden")]), Upstream())
+
+
+async def test_an_attack_cut_within_its_words_into_parts_of_one_message_is_read_as_one() -> None:
+    """A model that is given no break between text parts reads the whole; so does the guard."""
+    pieces = [ATTACK[at : at + 4] for at in range(0, len(ATTACK), 4)]
+    for call in (
+        make_call(messages=[message("user", parts_of(*pieces))]),
+        make_call(messages=[message("tool", parts_of(*pieces))]),
+        make_call(
+            endpoint=RESPONSES, input=[message("user", [{"type": "input_text", "text": each} for each in pieces])]
+        ),
+    ):
+        assert (await refused(call, INJECTION)).code == "prompt_injection"
+
+
+async def test_what_is_redacted_or_refused_is_found_across_parts_of_one_message() -> None:
+    """An address and a keyword, each in two parts: both ends are replaced, and what a part holds by itself is told once."""
+    call = make_call(messages=[message("user", parts_of("write to bob@mail", ".test and sue@mail.test"))])
+    seen = bytes((await passed(call, PERSONAL)).head.members["messages"])
+    assert b'"write to [redacted email]"' in seen
+    assert b'"[redacted email] and [redacted email]"' in seen
+    call = make_call(messages=[message("user", parts_of("about Blue", "bird"))])
+    await refused(call, [{"kind": "keywords", "words": ["bluebird"]}])
+
+
+def test_parts_with_a_break_between_them_are_read_once() -> None:
+    """Nothing is scanned twice where it would read the same, nor what was never one text: the members of a tool."""
+    broken = message("user", parts_of("about blue ", "bird", "\n and blue", "\nbird"))
+    tool = {"type": "function", "function": {"name": "f", "description": "one", "parameters": {"description": "two"}}}
+    for unit in read_texts(make_call(messages=[broken], tools=[tool])).units:
+        assert not unit.seamless
 
 
 async def test_harmless_conversations_pass() -> None:
