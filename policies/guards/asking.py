@@ -6,7 +6,7 @@ import logging
 from policies.guards.asked import Http, Own, Unanswered
 from policies.guards.judge import Finding, Memory
 from policies.guards.plan import Installed, Plan
-from policies.guards.report import Side
+from policies.guards.report import Side, Told
 from policies.guards.texts import Unit
 
 logger = logging.getLogger("lockgate")
@@ -60,3 +60,12 @@ def is_needed(installed: Installed) -> bool:
     """Whether a call must not go on without this guard's verdict."""
     guard = installed.guard
     return isinstance(guard, Http | Own) and not guard.is_open and installed.setting in ("redact", "block")
+
+
+def not_asked(plan: Plan) -> list[Told]:
+    """That nobody was asked who would have had to be: no verdict is not taken for a good one."""
+    return [
+        Told(index, "not_scanned", "")
+        for index, installed in enumerate(plan.guards)
+        if isinstance(installed.guard, Http | Own)
+    ]

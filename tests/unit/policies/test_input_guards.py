@@ -609,6 +609,52 @@ async def test_counts_are_of_calls_by_their_gravest_verdict() -> None:
     assert summary["findings_by_route"] == {"r": 2}
 
 
+async def test_the_gravest_finding_is_told_first_and_never_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """In the record and the log, of which each holds 32 findings of a call: forty flags do not hide the block."""
+    lines = [message("user", f"bluebird {number}") for number in range(40)]
+    call = make_call(messages=[*lines, message("user", MAIL), message("user", ATTACK)])
+    guards: Settings = [
+        {"kind": "keywords", "words": ["bluebird"], "action": "flag"},
+        {"kind": "secrets", "action": "shadow"},
+        {"kind": "personal_data"},
+        {"kind": "injection", "turns": 1},
+    ]
+    with caplog.at_level(logging.WARNING, "lockgate.security"):
+        error = await refused(call, guards)
+    assert (error.code, error.param) == ("prompt_injection", "messages[41].content")
+    told = [verdict.action for verdict in call.record.guards]
+    assert told == ["block", "redact", *["flag"] * 30, "allow"]
+    assert [json.loads(each.getMessage())["action"] for each in caplog.records] == told[:-1]
+    assert call.record.guard == "block"
+
+
+async def test_a_shadow_that_read_a_text_in_part_is_told_as_both() -> None:
+    """What it would have done, and that it did not look at all of it."""
+    story = "The harbour was quiet in the morning, and the boats came back. " * 400
+    security = Security(b"k" * 32)
+    call = make_call(messages=[message("user", ATTACK), message("user", story)], route=route("r"))
+    await passed(call, [{"kind": "injection", "action": "shadow", "max_chars": 8000, "turns": 1}], security=security)
+    assert [(v.action, v.shadow) for v in call.record.guards] == [("block", True), ("not_scanned", False)]
+    assert call.record.guard == "not_scanned"
+    assert security.totals == {("injection", "input", "shadow", "r"): 1}
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_guard_that_gave_no_verdict_is_never_said_to_have_let_a_call_pass(answered: bool) -> None:
+    """One that was not reached, and one that was not asked because another had refused the call already."""
+    security = Security(b"k" * 32)
+    hook = {**HOOK, "on_error": "open"}
+    if answered:
+        call = make_call(messages=[message("user", ATTACK)], route=route("r"))
+        await refused(call, [*INJECTION, hook], security=security)
+    else:
+        call = make_call(messages=[message("user", "one"), message("user", "two")], route=route("r"))
+        await passed(call, [hook], security=security)
+    wanted = "not_scanned" if answered else "error"
+    assert {verdict.action for verdict in call.record.guards if verdict.guard == "http"} == {wanted}
+    assert {key[2]: calls for key, calls in security.totals.items() if key[0] == "http"} == {wanted: 1}
+
+
 async def test_a_text_that_is_no_json_after_all_is_the_clients_fault() -> None:
     """Half of a surrogate pair: refused before any guard or provider meets it."""
     members = {"messages": Raw(b'[{"role":"user","content":"\\ud800"}]')}
