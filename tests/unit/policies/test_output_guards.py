@@ -462,6 +462,52 @@ async def test_a_client_that_leaves_lets_the_provider_go() -> None:
     assert upstream.let_go
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_limit_on_length_counts(stream: bool) -> None:
+    """A low one that only flags does not stand in for a higher one that blocks."""
+    limits: Settings = [
+        {"kind": "length", "name": "long", "max_chars": 8, "action": "flag"},
+        {"kind": "length", "name": "too long", "max_chars": 16},
+        {"kind": "length", "name": "far too long", "max_chars": 30},
+    ]
+    call = make_call(stream=stream)
+    text = "a text of twenty-four ch" * 2
+    if stream:
+        read = await streamed(call, limits, simple(text, 7))
+        assert content_of(read) == text[:16]
+        assert finishes(read) == ["content_filter"]
+    else:
+        choice = (await answered(call, limits, whole(text)))["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (text[:16], "content_filter")
+    assert [(v.guard, v.action) for v in call.record.guards] == [
+        ("too long", "block"), ("long", "flag"), ("far too long", "allow"),
+    ]  # fmt: skip
+
+
+async def test_an_answer_whose_webhook_was_not_heard_is_not_said_to_be_allowed() -> None:
+    """Not reached and open; and not asked, because the client left before the end."""
+    hook: Mapping[str, Any] = {"kind": "http", "url": "http://hook.test/", "on_error": "open"}
+    call = make_call()
+    await answered(call, [hook, *SECRETS], whole(f"the key is {KEY}"))
+    assert [(v.guard, v.action) for v in call.record.guards] == [("secrets", "redact"), ("http", "error")]
+    call = make_call(stream=True)
+    reply = await policy([{**hook, "action": "flag"}])(call, Upstream(simple("a long story"), streaming=True))
+    items = reply.items
+    await anext(items)
+    await items.aclose()  # type: ignore[attr-defined]
+    await reply.aclose("client_disconnect")
+    assert [(v.guard, v.action) for v in call.record.guards] == [("http", "not_scanned")]
+
+
+async def test_what_was_found_is_told_of_an_answer_that_is_withheld_for_want_of_a_verdict() -> None:
+    """The other guards have looked, and say so."""
+    call = make_call()
+    hook: Mapping[str, Any] = {"kind": "http", "url": "http://hook.test/"}
+    with pytest.raises(GuardUnavailable):
+        await answered(call, [hook, *SECRETS], whole(f"the key is {KEY}"))
+    assert ("secrets", "redact") in [(v.guard, v.action) for v in call.record.guards]
+
+
 async def test_a_limit_on_length_cuts_streams_and_wholes_alike() -> None:
     """At its last character."""
     limit: Settings = [{"kind": "length", "max_chars": 10}]
