@@ -419,6 +419,18 @@ async def test_a_caller_may_only_tighten(configured: str, asked: str, blocks: bo
         await passed(call, [{"kind": "injection", "action": configured}])
 
 
+async def test_a_guard_that_a_caller_names_and_nobody_has_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A slip of the pen guards nobody."""
+    caller = Caller(id="c", guards={"injektion": "block", "injection": "block"})
+    policy = guarding(INJECTION).input
+    assert policy is not None
+    with caplog.at_level(logging.WARNING, "lockgate"):
+        for name in ("a", "b"):
+            await policy(make_call(route=route(name), caller=caller), Upstream())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "'injektion'" in said
+
+
 async def test_an_unchanged_message_is_judged_once() -> None:
     """A conversation costs its new messages."""
     guards = guarding(INJECTION)
