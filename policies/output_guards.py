@@ -76,7 +76,7 @@ class OutputGuards:
             said = await in_slices(guard_whole(answer, body))
             told = answer.told()
             asked = await self._ask(answer)
-            self._tell(call, reply, answer.plan, [*told, *asked])
+            self._tell(call, reply, answer, [*told, *asked])
             _refuse(answer.plan, asked)
         except BaseException:
             await reply.aclose("error")
@@ -116,13 +116,13 @@ class OutputGuards:
             if closing is not None:
                 await closing()
             if not told:
-                self._tell(call, reply, answer.plan, [*machine.told(), *not_asked(answer.plan)])
+                self._tell(call, reply, answer, [*machine.told(), *not_asked(answer.plan)])
 
     async def _end(self, call: Call, reply: Reply, answer: Answer, machine: Machine, items: list[bytes]) -> list[bytes]:
         """The last items, when everything has been said: whoever has to be asked is asked now."""
         told, plan = machine.told(), answer.plan
         asked = not_asked(plan) if machine.ended else await self._ask(answer)
-        self._tell(call, reply, plan, [*told, *asked])
+        self._tell(call, reply, answer, [*told, *asked])
         _refuse(plan, asked)
         return machine.refuse() if _blocks(plan, asked) else items
 
@@ -140,9 +140,9 @@ class OutputGuards:
                 told.append(Told(index, done, unit.where, finding.score, finding.reasons, unit.text))
         return told
 
-    def _tell(self, call: Call, reply: Reply, plan: Plan, told: list[Told]) -> None:
-        self._reporter.tell(call, plan, "output", told)
-        if _blocks(plan, told):
+    def _tell(self, call: Call, reply: Reply, answer: Answer, told: list[Told]) -> None:
+        self._reporter.tell(call, answer.plan, "output", told, tuple(answer.unread))
+        if _blocks(answer.plan, told):
             reply.ending = "guard_blocked"
 
 

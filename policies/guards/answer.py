@@ -13,6 +13,8 @@ from policies.guards.texts import KEY, Leaf, Unit, leaves_of
 
 Json = dict[str, Any]
 _ACTIVE: Final[tuple[Setting, ...]] = ("redact", "block")
+_REFERENCES: Final = ("file_id", "encrypted_content", "embedding")
+"""No text, and nothing that says anything to whoever reads the answer."""
 
 
 class Limit(NamedTuple):
@@ -82,8 +84,10 @@ Text = Stream | Watched
 class Answer:
     """The texts of one answer. `prompt` is what `prompt_leak` protects."""
 
-    def __init__(self, plan: Plan, prompt: str) -> None:
+    def __init__(self, plan: Plan, prompt: str, unread: dict[str, None] | None = None) -> None:
         self.plan, self._prompt = plan, prompt
+        self.unread: dict[str, None] = {} if unread is None else unread
+        """Where it holds what is no text: sound, images."""
         finders: list[Finder] = []
         self._places: list[int] = []
         """Which guard of the plan each finder belongs to."""
@@ -109,7 +113,16 @@ class Answer:
 
     def again(self) -> "Answer":
         """The same guards over other texts."""
-        return Answer(self.plan, self._prompt)
+        return Answer(self.plan, self._prompt, self.unread)
+
+    def slots(self, container: Any, key: str | int, where: str) -> list["Slot"]:
+        """Every text in one part of the answer, which stands at `where`; what is none is noted."""
+        unread: list[tuple[str | int, ...]] = []
+        found = slots(container, key, unread)
+        for path in unread:
+            if path[-1] not in _REFERENCES:
+                self.unread[where + spelled(path[1:])] = None
+        return found
 
     def text(self, where: str) -> Text:
         """A new text."""
@@ -160,10 +173,10 @@ class Slot:
         self._parent[self._key] = self.text = text
 
 
-def slots(container: Any, key: str | int) -> list[Slot]:
-    """Every text in one part of an answer; names, media and opaque members are left out."""
+def slots(container: Any, key: str | int, unread: list[tuple[str | int, ...]] | None = None) -> list[Slot]:
+    """Every text in one part of an answer; names, media and opaque members are left out, and `unread` has their places."""
     found = []
-    for leaf in leaves_of((key,), container[key]):
+    for leaf in leaves_of((key,), container[key], unread):
         if leaf.path[-1] == KEY:
             continue
         parent, path = container, list[str | int]()

@@ -73,6 +73,10 @@ _MEDIA: Final = frozenset(
         "embedding",
     }
 )
+_OF_MEDIA: Final = frozenset({"id", "url", "data"})
+_OF_SCHEMAS: Final = frozenset({"type", "description", "anyOf", "oneOf", "allOf", "$ref"})
+SPOKEN: Final = "transcript"
+"""What a piece of audio says, where it stands beside it."""
 _LONGEST_NAME: Final = 64
 """Characters of a member's name; a longer one, or one with a blank, is a text that a schema may carry to the model."""
 KEY: Final = "\0name"
@@ -162,8 +166,10 @@ class _Reader:
             for name, part in message.items():
                 if name in _NAMES and isinstance(part, str) and _NAME.fullmatch(part):
                     continue
-                if name in _MEDIA and part:
+                if part and is_media(name, part, message):
                     self.unread.append(f"{where}.{name}")
+                    if isinstance(part, dict) and part.get(SPOKEN):
+                        self.add(f"{where}.{name}.{SPOKEN}", role, (*path, name, SPOKEN), part[SPOKEN])
                 elif part:
                     self.add(f"{where}.{name}", role, (*path, name), part)
 
@@ -200,9 +206,11 @@ def _members_of(at: Path, part: dict[str, Any], unread: list[Path] | None) -> It
     for name, each in part.items():
         if name in _NAMES and isinstance(each, str) and _NAME.fullmatch(each):
             continue
-        if (name in _MEDIA or (name == "data" and _is_media(part))) and each:
+        if each and is_media(name, each, part):
             if unread is not None:
                 unread.append((*at, name))
+            if isinstance(each, dict) and each.get(SPOKEN):
+                yield (*at, name, SPOKEN), each[SPOKEN]
             continue
         if len(name) > _LONGEST_NAME or " " in name:
             yield (*at, name, KEY), name
@@ -274,9 +282,13 @@ def _role(message: dict[str, Any]) -> Role:
     return "user"
 
 
-def _is_media(part: dict[str, Any]) -> bool:
-    """Whether the `data` beside these members is an encoded file."""
-    return any(name in part for name in ("media_type", "mime_type", "mimeType", "format"))
+def is_media(name: str, value: Any, owner: dict[str, Any]) -> bool:
+    """Whether a member of `owner` is no text. One that bears such a name and describes itself is a part of a schema."""
+    if name in _MEDIA:
+        return not (isinstance(value, dict) and _OF_SCHEMAS & value.keys() and not _OF_MEDIA & value.keys())
+    if name == "data":
+        return any(each in owner for each in ("media_type", "mime_type", "mimeType", "format", SPOKEN))
+    return name == "result" and owner.get("type") == "image_generation_call"
 
 
 def _decoded(raw: Raw, member: str) -> Any:

@@ -241,6 +241,77 @@ async def test_images_are_not_scanned_and_said_to_be_so() -> None:
     assert ("*", "not_scanned", "messages[0].content") in [(v.guard, v.action, v.where) for v in call.record.guards]
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+UNREAD: dict[str, tuple[Call, str]] = {
+    "image": (make_call(messages=[message("user", [IMAGE])]), "messages[0].content"),
+    "sound": (make_call(messages=[message("user", [SOUND])]), "messages[0].content"),
+    "file": (
+        make_call(messages=[message("user", [{"type": "file", "file": {"file_data": "AAAA", "filename": "a.pdf"}}])]),
+        "messages[0].content",
+    ),
+    "earlier sound": (
+        make_call(messages=[message("user", "hi"), message("assistant", None, audio={"id": "audio_1"})]),
+        "messages[1].audio",
+    ),
+    "image in a tool's result": (make_call(messages=[message("tool", [IMAGE], tool_call_id="c")]), "messages[0].content"),
+    "responses, image": (
+        make_call(endpoint=RESPONSES, input=[message("user", [{"type": "input_image", "image_url": "data:,x"}])]),
+        "input[0].content",
+    ),
+    "responses, file": (
+        make_call(endpoint=RESPONSES, input=[message("user", [{"type": "input_file", "file_data": "AAAA"}])]),
+        "input[0].content",
+    ),
+    "responses, image that was made": (
+        make_call(endpoint=RESPONSES, input=[{"type": "image_generation_call", "id": "i", "result": "AAAA" * 99}]),
+        "input[0].result",
+    ),
+    "responses, screenshot": (
+        make_call(
+            endpoint=RESPONSES,
+            input=[
+                {
+                    "type": "computer_call_output",
+                    "call_id": "c",
+                    "output": {"type": "computer_screenshot", "image_url": "data:,x"},
+                }
+            ],
+        ),
+        "input[0].output",
+    ),
+    "moderations, image": (make_call(endpoint=MODERATIONS, input=[IMAGE]), "input[0]"),
+}
+
+
+@pytest.mark.parametrize("place", UNREAD)
+async def test_what_no_guard_can_read_is_told_wherever_it_stands(place: str) -> None:
+    """In the header and in the record, with its place."""
+    call, where = UNREAD[place]
+    await passed(call, INJECTION)
+    assert call.record.guard == "not_scanned"
+    assert [v.where for v in call.record.guards if v.action == "not_scanned"] == [where]
+
+
+async def test_what_a_sound_says_is_read_where_it_is_written_beside_it() -> None:
+    """The transcript of an earlier answer."""
+    sound = {"id": "audio_1", "data": "AAAA", "transcript": ATTACK}
+    call = make_call(messages=[message("user", "hi"), message("assistant", None, audio=sound)])
+    assert (await refused(call, INJECTION)).param == "messages[1].audio.transcript"
+
+
+async def test_a_parameter_of_a_tool_that_is_named_like_media_is_read() -> None:
+    """Its description is a text, and nothing of it is an image."""
+    for name in ("audio", "file_id", "image_url", "embedding"):
+        schema = {"type": "object", "properties": {name: {"type": "string", "description": "what to play"}}}
+        tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+        call = make_call(tools=[tool])
+        await passed(call, INJECTION)
+        assert call.record.guard == "allow"
+        schema["properties"][name]["description"] = ATTACK  # type: ignore[index]
+        await refused(make_call(tools=[tool]), INJECTION)
+
+
 async def test_what_is_scanned_in_part_is_not_called_allowed() -> None:
     """Head, tail and pieces between of a text over `max_chars`; whatever is found in those counts."""
     story = "The harbour was quiet in the morning, and the boats came back. " * 400
