@@ -103,9 +103,13 @@ class Injection:
         return self._classifier.version
 
     @property
-    def thresholds(self) -> Thresholds:
-        """Those for everything but tool results."""
-        return self._user
+    def max_chars(self) -> int:
+        """Characters of a text that are read."""
+        return self._config.max_chars
+
+    def limits(self, role: Role) -> Thresholds:
+        """The scores from which a text of this role is flagged and blocked."""
+        return self._tool if role == "tool" else self._user
 
     @property
     def version(self) -> str:
@@ -117,7 +121,7 @@ class Injection:
 
     def scan(self, text: str, role: Role, /) -> Scan:
         """Slices of about half a millisecond; stops at the first segment that blocks."""
-        limits = self._tool if role == "tool" else self._user
+        limits = self.limits(role)
         best, scanned, end = 0.0, 0, 0
         reasons: tuple[str, ...] = ()
         for start in starts(len(text), self._config.max_chars):
