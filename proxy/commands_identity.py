@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from policies.guards.settings import name_of
 from proxy.admin_keys import describe_key, describe_owner, describe_user, owner_budget_of
 from proxy.audit import audit_command
 from proxy.cli_identity import NONE
@@ -181,8 +180,7 @@ def _check_guards(config: Config, said: list[str]) -> None:
     """Raises BadRequest: a guard that does not exist guards nobody, and nobody would be told."""
     if said == [NONE]:
         return
-    places = (config, *config.routes.values())
-    known = {name_of(each) for place in places for each in (*place.input_guards, *place.output_guards)}
+    known = config.guard_names
     for name, _ in map(_guard, said):
         if name not in known:
             raise BadRequest(f"--guards: there is no guard {name!r}; there are: {', '.join(sorted(known)) or 'none'}.")

@@ -57,7 +57,6 @@ class Choice:
         clean = not any(text.changed for text in self.texts.values())
         choice["logprobs"] = _joined(ready) if ready and clean else None
 
-
     def take_sound(self, delta: Any) -> None:
         """Let no more sound leave once anything was redacted: it says what the text said."""
         sound = delta.get("audio") if isinstance(delta, dict) else None

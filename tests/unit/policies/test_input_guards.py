@@ -254,7 +254,10 @@ UNREAD: dict[str, tuple[Call, str]] = {
         make_call(messages=[message("user", "hi"), message("assistant", None, audio={"id": "audio_1"})]),
         "messages[1].audio",
     ),
-    "image in a tool's result": (make_call(messages=[message("tool", [IMAGE], tool_call_id="c")]), "messages[0].content"),
+    "image in a tool's result": (
+        make_call(messages=[message("tool", [IMAGE], tool_call_id="c")]),
+        "messages[0].content",
+    ),
     "responses, image": (
         make_call(endpoint=RESPONSES, input=[message("user", [{"type": "input_image", "image_url": "data:,x"}])]),
         "input[0].content",

@@ -626,7 +626,9 @@ async def test_sound_in_an_answer_is_not_scanned_and_its_transcript_is() -> None
 async def test_sound_in_a_stream_stops_once_its_transcript_was_redacted() -> None:
     """What has left cannot be taken back; nothing more leaves."""
     call = make_call(stream=True)
-    items = [chunk(audio={"id": "a1", "transcript": piece}) for piece in said_by(f"the key is {KEY} ok", range(0, 60, 7))]
+    items = [
+        chunk(audio={"id": "a1", "transcript": piece}) for piece in said_by(f"the key is {KEY} ok", range(0, 60, 7))
+    ]
     items.insert(1, chunk(audio={"data": "Zmlyc3Q="}))
     read = await streamed(call, SECRETS, [*items, chunk(audio={"data": "bGFzdA=="}), chunk(finish="stop"), DONE_ITEM])
     heard = [choice["delta"].get("audio") or {} for event in data_of(read) for choice in event["choices"]]
