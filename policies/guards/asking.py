@@ -25,16 +25,20 @@ class Asker:
 
     async def ask(self, plan: Plan, units: tuple[Unit, ...], side: Side) -> list[Answer]:
         """The findings, and the questions without an answer; texts that are let pass are not listed."""
+        asked = [
+            (index, installed, guard)
+            for index, installed in enumerate(plan.guards)
+            if isinstance(guard := installed.guard, Http | Own)
+        ]
+        if not asked:
+            return []
         limit = asyncio.Semaphore(_AT_ONCE)
         questions = [
             self._one(plan, index, guard, unit, side, limit)
-            for index, installed in enumerate(plan.guards)
-            if isinstance(guard := installed.guard, Http | Own)
+            for index, installed, guard in asked
             for unit in units
             if side == "output" or unit.role in installed.roles
         ]
-        if not questions:
-            return []
         return [answer for answers in await asyncio.gather(*questions) for answer in answers]
 
     async def _one(  # noqa: PLR0913 - one question

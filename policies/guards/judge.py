@@ -57,9 +57,8 @@ class Memory:
 
         It stands beside the text and not in it: no text can be made to look like the answer to another question.
         """
-        hashed = blake2b(digest_size=16, key=self._key, salt=salt, person=what.encode())
-        hashed.update(text.encode("utf-8", "surrogatepass"))
-        return hashed.digest()
+        data = text.encode("utf-8", "surrogatepass")
+        return blake2b(data, digest_size=16, key=self._key, salt=salt, person=what.encode()).digest()
 
     def find(self, digest: bytes) -> Findings | None:
         """What was found in it, if that is still remembered."""

@@ -1,7 +1,7 @@
 """What is done about a finding, and where it is told: the record, the header, the counts and the security log."""
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -48,19 +48,19 @@ class Reporter:
     def __init__(self, security: Security, *, with_texts: bool) -> None:
         self._security, self._with_texts = security, with_texts
 
-    def tell(self, call: Call, plan: Plan, side: Side, told: Iterable[Told], unread: Sequence[str] = ()) -> None:
+    def tell(self, call: Call, plan: Plan, side: Side, told: Sequence[Told], unread: Sequence[str] = ()) -> None:
         """All findings of one side of a call, the gravest first; a guard without any is told to have let it pass."""
         record = call.record
         gravest: dict[int, str] = {}
-        found = [(_said(plan, each), each) for each in told]
-        found.sort(key=_gravity)
+        found = sorted([(_said(plan, each), each) for each in told], key=_gravity) if told else ()
         for number, (said, each) in enumerate(found):
             gravest.setdefault(each.guard, said)
             if number < _MOST:
                 self._one(call, plan.guards[each.guard], side, each, shadow=said == "shadow")
             if said != "shadow":
                 record.guard = graver(record.guard, each.done)
-        record.guards += [Verdict("*", "not_scanned", side, where) for where in unread[:_MOST]]
+        if unread:
+            record.guards += [Verdict("*", "not_scanned", side, where) for where in unread[:_MOST]]
         route = call.route.name
         for index, installed in enumerate(plan.guards):
             if index not in gravest:
