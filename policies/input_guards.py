@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from policies.guards.asking import Asker, is_needed, not_asked
-from policies.guards.judge import Finding, Judge
+from policies.guards.judge import Finding, Judge, Memory
 from policies.guards.plan import Guards, Plan
 from policies.guards.report import Done, Reporter, Told, done_about, in_slices
 from policies.guards.spans import redact
@@ -15,12 +15,15 @@ from proxy.call import Call
 from proxy.chain import Handler
 from proxy.errors import GuardBlocked, GuardUnavailable
 from proxy.reply import Reply
+from proxy.wire import encode_members
 
 _REFUSALS: Final = {
     "injection": "The request was refused: a text in it reads like a prompt injection.",
     "length": "The request was refused: a text in it is too long.",
 }
 _REFUSED: Final = "The request was refused: a text in it holds what this gateway does not let through."
+_LARGE: Final = 32 * 1024
+"""Bytes of a body of which only the single texts are remembered."""
 
 
 class InputGuards:
@@ -28,15 +31,21 @@ class InputGuards:
 
     Raises GuardBlocked with `param`, which neither echoes the text nor names the rule, and GuardUnavailable when a
     guard that must be heard gives no verdict. What is no text, such as an image, is recorded as not scanned.
+    `passed` remembers the calls in which nothing was found: the same again is not taken apart.
     """
 
-    def __init__(self, guards: Guards, judge: Judge, asker: Asker, reporter: Reporter) -> None:
+    def __init__(self, guards: Guards, judge: Judge, asker: Asker, reporter: Reporter, passed: Memory) -> None:
         self._guards, self._judge, self._asker, self._reporter = guards, judge, asker, reporter
+        self._passed = passed
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass the call on, redacted where that is asked for."""
         plan = self._guards.of(call).input
         if not plan.guards:
+            return await next(call)
+        digest = self._digest(call, plan)
+        if digest is not None and self._passed.find(digest) is not None:
+            self._reporter.tell(call, plan, "input", ())
             return await next(call)
         texts = read_texts(call)
         found = await in_slices(self._judge.judge(plan, texts.units))
@@ -49,7 +58,15 @@ class InputGuards:
             told += await self._asked(plan, texts)
         self._reporter.tell(call, plan, "input", told, texts.unread)
         _refuse(plan, told)
+        if digest is not None and not (told or texts.unread):
+            self._passed.keep(digest, ())
         return await next(_redacted(call, plan, judged))
+
+    def _digest(self, call: Call, plan: Plan) -> bytes | None:
+        """Of everything that is judged of a call; None when it is large."""
+        if len(call.body) > _LARGE:
+            return None
+        return self._passed.digest(call.endpoint.name[:16], encode_members(call.head.members), plan.salt)
 
     async def _turns(self, plan: Plan, texts: Texts) -> list[Told]:
         found = await in_slices(self._judge.judge_turns(plan, texts.units))

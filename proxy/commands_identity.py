@@ -52,7 +52,7 @@ async def _run(config: Config, options: argparse.Namespace) -> int:
     database = open_database(config)
     try:
         await database.start()
-        lines = await _COMMANDS[options.command](database, options)
+        lines = await _COMMANDS[options.command](database, options, config)
     finally:
         await database.aclose()
     for line in lines:
@@ -60,7 +60,7 @@ async def _run(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-async def _keys(database: Database, options: argparse.Namespace) -> list[Json]:
+async def _keys(database: Database, options: argparse.Namespace, _config: Config) -> list[Json]:
     store = KeyStore(database, time.time)
     if options.action == "list":
         return await _all_keys(store, options)
@@ -88,8 +88,10 @@ async def _all_keys(store: KeyStore, options: argparse.Namespace) -> list[Json]:
     return found
 
 
-async def _users(database: Database, options: argparse.Namespace) -> list[Json]:
-    store = UserStore(database, time.time)
+async def _users(database: Database, options: argparse.Namespace, config: Config) -> list[Json]:
+    login = config.authenticate.login if config.authenticate is not None else None
+    names = frozenset(each.name for each in login.users) if login is not None else frozenset[str]()
+    store = UserStore(database, time.time, lambda: names)
     if options.action == "list":
         return [describe_user(user) for user in await store.list()]
     if options.action == "remove":
@@ -109,7 +111,7 @@ async def _users(database: Database, options: argparse.Namespace) -> list[Json]:
     return [describe_user(user)]
 
 
-async def _owners(database: Database, options: argparse.Namespace) -> list[Json]:
+async def _owners(database: Database, options: argparse.Namespace, _config: Config) -> list[Json]:
     store = OwnerStore(database, time.time)
     if options.action == "list":
         return [describe_owner(name, budget) for name, budget in (await store.list()).items()]

@@ -52,13 +52,13 @@ class Memory:
         self._key, self._size = key, size
         self._found: OrderedDict[bytes, Findings] = OrderedDict()
 
-    def digest(self, what: str, text: str, salt: bytes) -> bytes:
-        """What the text is remembered under. `what` (16 bytes) is the question that was answered about it.
+    def digest(self, what: str, text: str | bytes, salt: bytes) -> bytes:
+        """What the text is remembered under. `what` (up to 16 bytes) is the question that was answered about it.
 
         It stands beside the text and not in it: no text can be made to look like the answer to another question.
         """
-        data = text.encode("utf-8", "surrogatepass")
-        return blake2b(data, digest_size=16, key=self._key, salt=salt, person=what.encode()).digest()
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        return blake2b(raw, digest_size=16, key=self._key, salt=salt, person=what.encode()).digest()
 
     def find(self, digest: bytes) -> Findings | None:
         """What was found in it, if that is still remembered."""

@@ -48,11 +48,14 @@ class Installed(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The guards of one side, in order; `salts` tell apart what is remembered of a text under this plan, by role."""
+    """The guards of one side, in order; `salts` tell apart what is remembered of a text under this plan, by role, and
+    `salt` what is remembered of a whole call.
+    """
 
     guards: tuple[Installed, ...]
     digest: bytes
     salts: dict[Role, bytes]
+    salt: bytes
     roles: frozenset[Role] = frozenset()
     """Those that any of the guards looks at."""
 
@@ -107,7 +110,8 @@ class Guards:
         digest = hashlib.sha256(identities.encode("utf-8", "surrogatepass")).digest()
         roles: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
         salts: dict[Role, bytes] = {role: digest[:15] + bytes([number]) for number, role in enumerate(roles)}
-        return Plan(guards, digest, salts, frozenset().union(*(each.roles for each in guards)))
+        salt = digest[:15] + bytes([len(roles)])
+        return Plan(guards, digest, salts, salt, frozenset().union(*(each.roles for each in guards)))
 
     def _install(self, config: GuardConfig, asked: Mapping[str, str]) -> Installed:
         name = name_of(config)
