@@ -1,6 +1,7 @@
 """Which guards stand around a call: those of the configuration, with its route's changes, tightened by its caller."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -20,6 +21,8 @@ from policies.guards.settings import (
 from policies.guards.spans import SpanGuard
 from policies.guards.verdict import Guard, Role
 from proxy.call import Call
+
+logger = logging.getLogger("lockgate")
 
 Scanner = Guard | PromptLeak | AskedGuard
 Build = Callable[[GuardConfig], Scanner]
@@ -73,6 +76,8 @@ class Guards:
         self._built: list[tuple[GuardConfig, Scanner]] = []
         for config in (*inputs.all(), *outputs.all()):
             self._scanner(config, build)
+        self._names = {name_of(config) for config, _ in self._built}
+        self._unknown: set[str] = set()
         self._plans: dict[object, Plans] = {}
 
     def of(self, call: Call) -> Plans:
@@ -92,6 +97,9 @@ class Guards:
         return self.of(call).digest
 
     def _make(self, route: str, asked: Mapping[str, str]) -> Plans:
+        for name in asked.keys() - self._names - self._unknown:
+            self._unknown.add(name)
+            logger.warning("a caller has an action of the guard %r, and there is none of this name", name)
         inputs = self._plan("input", self._inputs.of(route), asked)
         outputs = self._plan("output", self._outputs.of(route), asked)
         return Plans(inputs, outputs, hashlib.sha256(inputs.digest + outputs.digest).digest())
