@@ -48,6 +48,8 @@ _HEADERS = frozenset(
     }
 )
 _OURS = b"x-lockgate-"
+_REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+_TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 
 
 class Edge:
@@ -252,20 +254,21 @@ def _head(extra: Mapping[str, str], call: Call, client: Client) -> Headers:
     if record.cost is not None:
         head.append((b"x-lockgate-cost-usd", b"%.9f" % (record.cost / NANO)))
     if record.requests is not None:
-        head += _window(record.requests, b"requests")
+        head += _window(record.requests, _REQUESTS)
     if record.tokens is not None:
-        head += _window(record.tokens, b"tokens")
+        head += _window(record.tokens, _TOKENS)
     if extra:
         head += [(name.encode("latin-1"), _clean(value)) for name, value in extra.items()]
     head += client.extra
     return head
 
 
-def _window(window: Window, unit: bytes) -> Headers:
+def _window(window: Window, names: tuple[bytes, bytes, bytes]) -> Headers:
+    limit, remaining, reset = names
     return [
-        (b"x-ratelimit-limit-" + unit, b"%d" % window.limit),
-        (b"x-ratelimit-remaining-" + unit, b"%d" % window.remaining),
-        (b"x-ratelimit-reset-" + unit, spell(window.reset).encode()),
+        (limit, b"%d" % window.limit),
+        (remaining, b"%d" % window.remaining),
+        (reset, spell(window.reset).encode()),
     ]
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger("lockgate")
 
 Scanner = Guard | PromptLeak | AskedGuard
 Build = Callable[[GuardConfig], Scanner]
-FORM: Final = 1  # of the digest; raise it when guards of the same settings would let other answers through
+FORM: Final = 2  # of the digest; raise it when guards of the same settings would let other answers through
 _KEPT: Final = 4096
 
 
