@@ -271,6 +271,9 @@ async def test_head_on_models_has_no_body(wire: Connection) -> None:
         ("POST", "/v1/images/generations", 404, "unknown_url"),
         ("GET", "/v1/responses/resp_1", 404, "unknown_url"),
         ("DELETE", "/v1/responses/resp_1", 404, "unknown_url"),
+        ("POST", "/v1/files", 404, "unknown_url"),
+        ("POST", "/v1/batches", 404, "unknown_url"),
+        ("POST", "/v1/audio/speech", 404, "unknown_url"),
         ("GET", "/openai/deployments/x/nothing", 404, "unknown_url"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
@@ -371,6 +374,17 @@ async def test_what_is_stored_at_the_provider_is_refused(wire: Connection, membe
     assert_error(await wire.request("POST", "/v1/responses", body), 400, "unsupported_parameter", member)
     body = json.dumps({"model": "echo", "input": "hi", member: None}).encode()
     assert (await wire.request("POST", "/v1/responses", body)).status == 200
+
+
+async def test_what_goes_on_at_the_provider_after_the_answer_is_refused(wire: Connection) -> None:
+    """A response in the background would be fetched later, by an id that is nobody's here."""
+    for background in (True, False):
+        body = json.dumps({"model": "echo", "input": "hi", "background": background}).encode()
+        answer = await wire.request("POST", "/v1/responses", body)
+        if background:
+            assert_error(answer, 400, "unsupported_parameter", "background")
+        else:
+            assert answer.status == 200
 
 
 async def test_references_to_stored_files_are_refused(wire: Connection) -> None:

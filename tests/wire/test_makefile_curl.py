@@ -45,6 +45,7 @@ STORES = ("check-qdrant", "check-mlflow")
 CACHE = ("test-exact-cache", "test-cache-performance", "test-cache-with-logs", "cache-stats", "clear-cache")
 NAMES = "groq-kimi-primary", "gpt-4o-primary", "gemini-secondary", "openrouter-fallback", "text-embedding"
 ROUTES = {name: {"deployments": [{"provider": "fake", "model": "echo"}]} for name in NAMES}
+DEAD = {**ROUTES, "gpt-4o-primary": {"deployments": [{"provider": "fake", "model": "echo+status=503"}]}}
 FULL = {**CONFIG, "routes": ROUTES, "exact_cache": {}, "semantic_cache": {}, "record": {"mlflow": ""}}
 
 
@@ -107,6 +108,29 @@ async def test_a_target_fails_when_what_it_checks_is_not_so(
         code, said = await make(target, **{"url": running.url, "ADMIN": ADMIN, **variables})
         assert code != 0
         assert "FAILED: " in said
+
+
+BROKEN: dict[str, tuple[dict[str, object], str]] = {
+    "status": ({"qdrant": {"url": "http://127.0.0.1:9"}}, "a part is not well"),
+    "check-qdrant": ({"qdrant": {"url": "http://127.0.0.1:9"}}, '"qdrant":"degraded"'),
+    "test-exact-cache": ({"exact_cache": {"max_answer": "1B"}}, "x-lockgate-cache is 'miss', not 'hit-exact'"),
+    "test-semantic-cache": ({"semantic_cache": {"shadow": True}}, "no hit"),
+    "test-cache-performance": ({"exact_cache": {"max_answer": "1B"}}, "is 'miss', not 'hit-exact'"),
+    "check-litellm": ({"routes": DEAD}, "the call: "),
+    "test-cache-with-logs": ({"exact_cache": {"max_answer": "1B"}}, "x-lockgate-cache is 'miss', not 'hit-exact'"),
+}
+"""By target: what stands in the way of what it checks, and what it says of that."""
+
+
+@pytest.mark.parametrize("target", BROKEN)
+async def test_a_target_finds_what_is_there_and_does_not_work(tmp_path: Path, target: str) -> None:
+    """A gateway that answers, with one thing in it that does not do what it is for."""
+    broken, said_of_it = BROKEN[target]
+    async with gateway(tmp_path, {**FULL, **broken}) as running:
+        code, said = await make(target, running.url, ADMIN=ADMIN)
+    assert code != 0
+    assert "FAILED: " in said
+    assert said_of_it in said
 
 
 @contextlib.asynccontextmanager
