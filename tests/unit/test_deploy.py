@@ -174,6 +174,15 @@ def test_every_variable_of_the_stack_stands_in_the_sample() -> None:
     assert {name for name in wanted if not re.search(rf"^#? ?{name}=", sample, re.MULTILINE)} == set()
 
 
+def test_only_the_scaler_says_how_many_instances_there_are() -> None:
+    """Else each `kubectl apply` would end those that the scaler had added, with their streams."""
+    (scaler,) = documents(BASE / "hpa.yaml")
+    (instances,) = documents(BASE / "statefulset.yaml")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == instances["metadata"]["name"]
+    assert scaler["spec"]["minReplicas"] >= 2
+    assert "replicas" not in instances["spec"]
+
+
 def test_a_pod_has_the_least_power() -> None:
     pod = documents(BASE / "statefulset.yaml")[0]["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
