@@ -100,6 +100,9 @@ class Importer:
         if not isinstance(name, str) or not isinstance(params, dict) or not isinstance(params.get("model"), str):
             self.notes.append(f"{where}: has no model_name or no litellm_params.model, left out")
             return
+        if params["model"].startswith(_ENVIRONMENT):
+            self.notes.append(f"{where}.litellm_params.model: is a variable and not a vendor's model, left out")
+            return
         provider, model = self._provider(where, params)
         deployment: Json = {"provider": provider, "model": "*" if model.endswith("*") else model}
         if isinstance(params.get("weight"), int | float):
@@ -171,6 +174,9 @@ class Importer:
         """Make routes of the further names of models; returns whose they are."""
         made: dict[str, str] = {}
         routes = self.config["routes"]
+        if aliases is not None and not isinstance(aliases, dict):
+            self.notes.append("router_settings.model_group_alias: is no mapping, left out")
+            aliases = {}
         for alias, target in (aliases or {}).items():
             name = target.get("model") if isinstance(target, dict) else target
             if name not in routes:
@@ -222,15 +228,15 @@ class Importer:
 
     def _failover(self, settings: Json, router: Json) -> None:
         failover: Json = {}
-        retries = _first(settings, router, "num_retries")
+        retries = self._number(settings, router, "num_retries")
         if isinstance(retries, int):
             failover["tries"] = retries + 1
             failover["max_attempts"] = max(6, 2 * (retries + 1))
         cooldown: Json = {}
-        rest = _first(settings, router, "cooldown_time")
-        if isinstance(rest, int | float):
+        rest = self._number(settings, router, "cooldown_time")
+        if rest is not None:
             cooldown["failing"] = cooldown["limited"] = f"{rest:g}s"
-        fails = _first(settings, router, "allowed_fails")
+        fails = self._number(settings, router, "allowed_fails")
         if isinstance(fails, int):
             cooldown["minimum"] = fails + 1
         if cooldown:
@@ -243,6 +249,16 @@ class Importer:
         ):
             if theirs in section:
                 self._timeout(self.config.setdefault("timeouts", {}), ours, section.pop(theirs), theirs)
+
+    def _number(self, settings: Json, router: Json, name: str) -> int | float | None:
+        """The router's value before the general one; both are taken out. What is no number is said."""
+        general, own = settings.pop(name, None), router.pop(name, None)
+        value = own if own is not None else general
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        if value is not None:
+            self.notes.append(f"{name}: {value!r} is no number, left out")
+        return None
 
     def _drop_params(self, settings: Json) -> None:
         if settings.pop("drop_params", False) is True:
@@ -274,12 +290,6 @@ def _section(source: Mapping[str, Any], name: str) -> Json:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _first(settings: Json, router: Json, name: str) -> Any:
-    """The router's value before the general one; both are taken out."""
-    general, own = settings.pop(name, None), router.pop(name, None)
-    return own if own is not None else general
 
 
 def _reference(value: Any) -> str:

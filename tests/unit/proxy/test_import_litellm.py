@@ -165,3 +165,20 @@ def test_a_broken_entry_is_left_out_and_said() -> None:
     )
     assert list(config["routes"]) == ["y"]
     assert [note[:13] for note in notes] == ["model_list[0]", "model_list[1]"]
+
+
+def test_what_has_another_shape_than_documented_is_said_and_stops_nothing() -> None:
+    """Variables where a value must be known, texts for numbers, lists for mappings."""
+    entry = {"model_name": "x", "litellm_params": {"model": "openai/m"}}
+    unknown = {"model_name": "y", "litellm_params": {"model": "os.environ/MODEL"}}
+    router = {"num_retries": "3", "cooldown_time": "os.environ/REST", "allowed_fails": 1, "model_group_alias": ["a"]}
+    config, notes = convert({"model_list": [entry, unknown], "router_settings": router, "general_settings": None})
+    assert list(config["routes"]) == ["x"]
+    assert config["failover"] == {"cooldown": {"minimum": 2}}
+    for said in (
+        "model_list[1].litellm_params.model: ",
+        "num_retries: '3'",
+        "cooldown_time: ",
+        "router_settings.model_group_alias: ",
+    ):
+        assert any(note.startswith(said) for note in notes), said
