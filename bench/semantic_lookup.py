@@ -117,7 +117,7 @@ class Bed:
         self.store.open()
         self.embedder = embedder
         self.entries = entries
-        writer = CacheWriter("w", 10**9)
+        writer = CacheWriter("w", 10**9, self.store)
         kept = SemanticKept(self.store, embedder, writer, Served(), SemanticCounts(), Tallies(), time.time)
         self.policy: SemanticCache = make_semantic_cache(
             SemanticCacheConfig(), kept, upstream=_missed, guards=lambda _call: b""

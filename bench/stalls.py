@@ -123,7 +123,7 @@ async def _main(seconds: float, rate: float) -> None:
     with tempfile.TemporaryDirectory(prefix="lockgate-bench-") as folder:
         store = Collection(Path(folder) / "exact", 0, Qdrant(max_entries=10**6), time.time, lambda _: 10**12)
         store.open()
-        writer = CacheWriter("exact_cache", 10**8)
+        writer = CacheWriter("exact_cache", 10**8, store)
         await writer.start()
         kept = ExactKept(store, Memory(10**8, time.time), writer, Served(), Counts())
         cache = ExactCache(ExactCacheConfig(), kept, lambda _: b"", time.time)

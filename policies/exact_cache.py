@@ -94,6 +94,16 @@ class ExactCache:
             self._keep_when_over(call, key, reply)
         return reply
 
+    def at_hand(self, call: Call) -> Reply | None:
+        """The stored answer to a call that has its fingerprint, when memory holds it; None says nothing yet."""
+        held = self._kept.memory.get(call.fingerprint[:16].hex())
+        if not isinstance(held, Ready) or not (call.cache.exact and call.cache.look_up):
+            return None
+        reply = None if self.why_not(call) is not None else self._served(call, held)
+        if reply is not None:
+            self._kept.counts.hits_memory += 1
+        return reply
+
     def why_not(self, call: Call) -> str | None:
         """Why this call is neither looked up nor stored; None when it is."""
         if call.route.cache_ttl == 0:

@@ -4,9 +4,9 @@ from typing import Final
 
 import msgspec
 
-from policies.guards.asking import Asker, is_needed
-from policies.guards.judge import Finding, Judge
-from policies.guards.plan import Guards, Installed, Plan
+from policies.guards.asking import Asker, is_needed, not_asked
+from policies.guards.judge import Finding, Judge, Memory
+from policies.guards.plan import Guards, Plan
 from policies.guards.report import Done, Reporter, Told, done_about, in_slices
 from policies.guards.spans import redact
 from policies.guards.texts import KEY, Leaf, Texts, Unit, read_texts, replaced
@@ -15,12 +15,15 @@ from proxy.call import Call
 from proxy.chain import Handler
 from proxy.errors import GuardBlocked, GuardUnavailable
 from proxy.reply import Reply
+from proxy.wire import encode_members
 
 _REFUSALS: Final = {
     "injection": "The request was refused: a text in it reads like a prompt injection.",
     "length": "The request was refused: a text in it is too long.",
 }
 _REFUSED: Final = "The request was refused: a text in it holds what this gateway does not let through."
+_LARGE: Final = 32 * 1024
+"""Bytes of a body of which only the single texts are remembered."""
 
 
 class InputGuards:
@@ -28,52 +31,63 @@ class InputGuards:
 
     Raises GuardBlocked with `param`, which neither echoes the text nor names the rule, and GuardUnavailable when a
     guard that must be heard gives no verdict. What is no text, such as an image, is recorded as not scanned.
+    `passed` remembers the calls in which nothing was found: the same again is not taken apart.
     """
 
-    def __init__(self, guards: Guards, judge: Judge, asker: Asker, reporter: Reporter) -> None:
+    def __init__(self, guards: Guards, judge: Judge, asker: Asker, reporter: Reporter, passed: Memory) -> None:
         self._guards, self._judge, self._asker, self._reporter = guards, judge, asker, reporter
+        self._passed = passed
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass the call on, redacted where that is asked for."""
         plan = self._guards.of(call).input
         if not plan.guards:
             return await next(call)
+        digest = self._digest(call, plan)
+        if digest is not None and self._passed.find(digest) is not None:
+            self._reporter.tell(call, plan, "input", ())
+            return await next(call)
         texts = read_texts(call)
         found = await in_slices(self._judge.judge(plan, texts.units))
         judged = [(unit, finding) for unit, findings in zip(texts.units, found, strict=True) for finding in findings]
         told = [_told(plan, unit, finding, unit.text) for unit, finding in judged]
         told += await self._turns(plan, texts)
-        lost: list[tuple[Installed, Unit]] = []
-        if not _blocked(plan, told):
-            for index, unit, answer in await self._asker.ask(plan, texts.units, "input"):
-                if answer is None:
-                    lost.append((plan.guards[index], unit))
-                else:
-                    told.append(_told(plan, unit, answer, unit.text))
-        self._report(call, plan, texts, told, lost)
+        if _blocked(plan, told):
+            told += not_asked(plan)
+        else:
+            told += await self._asked(plan, texts)
+        self._reporter.tell(call, plan, "input", told, texts.unread)
+        _refuse(plan, told)
+        if digest is not None and not (told or texts.unread):
+            self._passed.keep(digest, ())
         return await next(_redacted(call, plan, judged))
+
+    def _digest(self, call: Call, plan: Plan) -> bytes | None:
+        """Of everything that is judged of a call; None when it is large."""
+        if len(call.body) > _LARGE:
+            return None
+        return self._passed.digest(call.endpoint.name[:16], encode_members(call.head.members), plan.salt)
 
     async def _turns(self, plan: Plan, texts: Texts) -> list[Told]:
         found = await in_slices(self._judge.judge_turns(plan, texts.units))
-        if found is None:
-            return []
-        last = next(unit for unit in reversed(texts.units) if unit.role == "user")
-        return [_told(plan, last, found[1], found[0])]
+        return [_told(plan, unit, finding, text) for unit, text, finding in found]
 
-    def _report(
-        self, call: Call, plan: Plan, texts: Texts, told: list[Told], lost: list[tuple[Installed, Unit]]
-    ) -> None:
-        """Tell everything, and then refuse what is to be refused."""
-        self._reporter.tell(call, plan, "input", told, texts.unread)
-        for installed, unit in lost:
-            self._reporter.failed(call, installed, "input", unit.where)
-        blocked = _blocked(plan, told)
-        if blocked is not None:
-            kind = plan.guards[blocked.guard].kind
-            code = "prompt_injection" if kind == "injection" else "content_policy_violation"
-            raise GuardBlocked(_REFUSALS.get(kind, _REFUSED), param=blocked.where, code=code)
-        if any(is_needed(installed) for installed, _ in lost):
-            raise GuardUnavailable
+    async def _asked(self, plan: Plan, texts: Texts) -> list[Told]:
+        return [
+            Told(index, "error", unit.where) if answer is None else _told(plan, unit, answer, unit.text)
+            for index, unit, answer in await self._asker.ask(plan, texts.units, "input")
+        ]
+
+
+def _refuse(plan: Plan, told: list[Told]) -> None:
+    """Raises what is to be raised about what was found."""
+    blocked = _blocked(plan, told)
+    if blocked is not None:
+        kind = plan.guards[blocked.guard].kind
+        code = "prompt_injection" if kind == "injection" else "content_policy_violation"
+        raise GuardBlocked(_REFUSALS.get(kind, _REFUSED), param=blocked.where, code=code)
+    if any(each.done == "error" and is_needed(plan.guards[each.guard]) for each in told):
+        raise GuardUnavailable
 
 
 def _told(plan: Plan, unit: Unit, finding: Finding, text: str) -> Told:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from policies.guards.answer import Answer
-from policies.guards.asking import Asker, is_needed
+from policies.guards.asking import Asker, is_needed, not_asked
 from policies.guards.chunk_stream import ChunkStream
 from policies.guards.plan import Guards, Plan
 from policies.guards.prompt_leak import PromptLeak
@@ -75,13 +75,14 @@ class OutputGuards:
             body = b"".join([item async for item in reply.items])
             said = await in_slices(guard_whole(answer, body))
             told = answer.told()
-            asked = await self._ask(call, answer)
+            asked = await self._ask(answer)
+            self._tell(call, reply, answer, [*told, *asked])
+            _refuse(answer.plan, asked)
         except BaseException:
             await reply.aclose("error")
             raise
-        if any(each.done == "block" and answer.plan.guards[each.guard].setting != "shadow" for each in asked):
+        if _blocks(answer.plan, asked):
             said = block_whole(body)
-        self._tell(call, reply, answer.plan, [*told, *asked])
 
         async def one(_items: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield said
@@ -115,35 +116,41 @@ class OutputGuards:
             if closing is not None:
                 await closing()
             if not told:
-                self._tell(call, reply, answer.plan, machine.told())
+                self._tell(call, reply, answer, [*machine.told(), *not_asked(answer.plan)])
 
     async def _end(self, call: Call, reply: Reply, answer: Answer, machine: Machine, items: list[bytes]) -> list[bytes]:
         """The last items, when everything has been said: whoever has to be asked is asked now."""
-        told = machine.told()
-        asked = [] if machine.ended else await self._ask(call, answer)
-        plan = answer.plan
-        if any(each.done == "block" and plan.guards[each.guard].setting != "shadow" for each in asked):
-            items = machine.refuse()
-        self._tell(call, reply, plan, [*told, *asked])
-        return items
+        told, plan = machine.told(), answer.plan
+        asked = not_asked(plan) if machine.ended else await self._ask(answer)
+        self._tell(call, reply, answer, [*told, *asked])
+        _refuse(plan, asked)
+        return machine.refuse() if _blocks(plan, asked) else items
 
-    async def _ask(self, call: Call, answer: Answer) -> list[Told]:
-        """What the guards say that have to be asked. Raises GuardUnavailable when one must be heard and is not."""
+    async def _ask(self, answer: Answer) -> list[Told]:
+        """What the guards say that have to be asked, and which of them give no verdict."""
         if not answer.asks:
             return []
         told = []
         plan = answer.plan
         for index, unit, finding in await self._asker.ask(plan, answer.units(), "output"):
             if finding is None:
-                self._reporter.failed(call, plan.guards[index], "output", unit.where)
-                if is_needed(plan.guards[index]):
-                    raise GuardUnavailable
+                told.append(Told(index, "error", unit.where))
             else:
                 done = done_about(plan.guards[index].setting, blocks=finding.blocks)
                 told.append(Told(index, done, unit.where, finding.score, finding.reasons, unit.text))
         return told
 
-    def _tell(self, call: Call, reply: Reply, plan: Plan, told: list[Told]) -> None:
-        self._reporter.tell(call, plan, "output", told)
-        if any(each.done == "block" and plan.guards[each.guard].setting != "shadow" for each in told):
+    def _tell(self, call: Call, reply: Reply, answer: Answer, told: list[Told]) -> None:
+        self._reporter.tell(call, answer.plan, "output", told, tuple(answer.unread))
+        if _blocks(answer.plan, told):
             reply.ending = "guard_blocked"
+
+
+def _blocks(plan: Plan, told: list[Told]) -> bool:
+    return any(each.done == "block" and plan.guards[each.guard].setting != "shadow" for each in told)
+
+
+def _refuse(plan: Plan, asked: list[Told]) -> None:
+    """Raises GuardUnavailable when one that must be heard gave no verdict."""
+    if any(each.done == "error" and is_needed(plan.guards[each.guard]) for each in asked):
+        raise GuardUnavailable

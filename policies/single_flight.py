@@ -16,6 +16,7 @@ from proxy.values import Size, size
 
 GuardsDigest = Callable[[Call], bytes]
 Amend = Callable[[Call], None]
+AtHand = Callable[[Call], Reply | None]
 
 
 class SingleFlightConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,32 +32,44 @@ class SingleFlight:
     The flight is its own task and outlives its starter as long as anyone waits. Only upstream errors are shared:
     with any other the flight passes to the next caller. Calls that a cache could not serve fly alone.
     A starter that leaves is charged all the same: `amend` is told of its call once it is known for what.
+    What is `at_hand` for a call with its fingerprint needs no flight.
     """
 
     def __init__(
-        self, config: SingleFlightConfig, guards: GuardsDigest, by: PartitionBy = "tenant", amend: Amend | None = None
+        self,
+        config: SingleFlightConfig,
+        guards: GuardsDigest,
+        by: PartitionBy = "tenant",
+        *,
+        amend: Amend | None = None,
+        at_hand: AtHand | None = None,
     ) -> None:
         self._config = config
         self._guards = guards
         self._by = by
         self._amend = amend
+        self._at_hand = at_hand
         self._flights: dict[bytes, Flight] = {}
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """The reply of the one upstream call."""
         if "x-lockgate-timeout" in call.headers or not is_shareable(call, self._config.temperature_ceiling):
             return await next(call)
+        same = fingerprint(call, partition=partition_of(call.caller, self._by), guards=self._guards(call))
+        call = call.replace(fingerprint=same)
+        ready = self._at_hand(call) if self._at_hand is not None else None
+        return ready if ready is not None else await self._aboard(call, next)
+
+    async def _aboard(self, call: Call, next_handler: Handler) -> Reply:
         shape = b"\x01" if call.head.stream else b"\x00"
         usage = b"\x01" if call.head.include_usage else b"\x00"
-        same = fingerprint(call, partition=partition_of(call.caller, self._by), guards=self._guards(call))
         controls = b"" if call.cache is NO_CONTROLS else msgspec.json.encode(call.cache)
-        key = shape + usage + same + controls
-        call = call.replace(fingerprint=same)
+        key = shape + usage + call.fingerprint + controls
         while True:
             flight = self._flights.get(key)
             leads = flight is None or not flight.joinable
             if flight is None or leads:
-                flight = self._take_off(key, call, next)
+                flight = self._take_off(key, call, next_handler)
             seat = flight.join()
             try:
                 return _seated(flight, seat, await flight.head(), call, leads=leads)

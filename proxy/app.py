@@ -187,6 +187,7 @@ def policies(
         # while there is no authentication: this machine only
         ("local_only", None if config.needs_identity else _local_only(config)),
     ]
+    exact = _exact_cache(config, keepers, doors)
     after: list[tuple[str, Policy | None]] = [
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=config.server.body_limit, in_flight=config.server.body_bytes_in_flight)),
@@ -200,10 +201,10 @@ def policies(
         ("input_guards", doors.guards.input if doors.guards is not None else None),
         # before whatever heeds them; a member that is for us alone goes no further
         ("cache_controls", ReadCacheControls() if config.sharing else None),
-        # before anything that costs: followers neither look up, embed nor spend
-        ("single_flight", _single_flight(config, doors, record)),
+        # before anything that costs: followers neither look up, embed nor spend, and an exact hit in memory waits for none
+        ("single_flight", _single_flight(config, doors, record, exact)),
         # a hit costs no embedding, no budget and no attempt
-        ("exact_cache", _exact_cache(config, keepers, doors)),
+        ("exact_cache", exact),
         # an exact hit needs no embedding; whatever is stored has passed all that stands below
         ("semantic_cache", _semantic_cache(config, keepers, doors, router)),
         # inside of the caches: what they keep has been guarded
@@ -238,11 +239,12 @@ def _caller_limits(config: Config, keepers: Keepers) -> CallerLimits | None:
     return CallerLimits(limits, keepers.limits) if limits is not None else None
 
 
-def _single_flight(config: Config, doors: Doors, record: WriteRecord) -> SingleFlight | None:
+def _single_flight(config: Config, doors: Doors, record: WriteRecord, exact: ExactCache | None) -> SingleFlight | None:
     if config.single_flight is None:
         return None
     by: PartitionBy = config.exact_cache.partition if config.exact_cache is not None else "tenant"
-    return SingleFlight(config.single_flight, doors.digest, by, record.amend)
+    at_hand = exact.at_hand if exact is not None else None
+    return SingleFlight(config.single_flight, doors.digest, by, amend=record.amend, at_hand=at_hand)
 
 
 def _exact_cache(config: Config, keepers: Keepers, doors: Doors) -> ExactCache | None:

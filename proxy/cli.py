@@ -70,8 +70,11 @@ def _schema(_options: argparse.Namespace, _source: Source) -> int:
 
 
 def _guard(options: argparse.Namespace, source: Source) -> int:
-    lines = sys.stdin if options.file == "-" else Path(options.file).read_text(encoding="utf-8").splitlines()
-    return guard_test(source.load(), lines)
+    config = source.load()
+    if options.file == "-":
+        return guard_test(config, sys.stdin.buffer, "standard input", options.route)
+    with Path(options.file).open("rb") as file:
+        return guard_test(config, file, options.file, options.route)
 
 
 def _cache(options: argparse.Namespace, source: Source) -> int:
@@ -129,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     guard.add_argument("action", choices=["test"])
     guard.add_argument("file", help="a file, or - for standard input")
+    guard.add_argument("--route", default="", help="with the guards of this route (default: those of every route)")
     other = commands.add_parser("import", help="turn another gateway's configuration into lockgate.yaml")
     other.add_argument("gateway", choices=["litellm"])
     other.add_argument("file", help="its config.yaml")

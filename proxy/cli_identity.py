@@ -87,6 +87,13 @@ def _settings() -> argparse.ArgumentParser:
         default=None,
         help="move a parameter outside of its bounds to the nearest one, or refuse it",
     )
+    parser.add_argument(
+        "--guards",
+        action="append",
+        metavar="GUARD=ACTION",
+        help="a stricter action of a guard (shadow, flag, redact, block), in place of those it had; may be repeated; "
+        "none: takes them away",
+    )
     parser.add_argument("--role", choices=["user", "admin"], help="admin opens the operator's routes")
     parser.add_argument("--enabled", action=argparse.BooleanOptionalAction, default=None, help="whether it works")
     return parser

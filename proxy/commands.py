@@ -7,14 +7,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import yaml
 from litestar.types import ControllerRouterHandler
 
 from adapters.fake_server import serve as serve_fake
-from policies.guards.settings import InjectionConfig
+from policies.guards.settings import InjectionConfig, Side
 from proxy.admin import admin_handlers, admins_only, local_guard, scrapers_or, who_asks
 from proxy.admin_money import money_handlers
 from proxy.app import build, describe, explain_route
@@ -123,15 +124,43 @@ def explain(config: Config, model: str) -> int:
     return 0
 
 
-def guard_test(config: Config, texts: Iterable[str]) -> int:
-    """Say of each text what the input guards make of it, with which score, and which layers fired. Raises ConfigError."""
-    explain_texts = importlib.import_module("policies.guards.explain").explain  # its libraries load only where used
-    guards = config.input_guards or (InjectionConfig(),)
+def guard_test(config: Config, source: BinaryIO, name: str, route: str = "") -> int:
+    """Say of each line what the input guards make of it, with which score, and which layers fired.
+
+    Every line is UTF-8 and no longer than a request may be. Blank ones are passed over. Raises ConfigError, OSError.
+    """
+    if route and route not in config.routes:
+        raise ConfigError([f"there is no route {route!r}; there are: {', '.join(config.routes)}"])
+    own = {route: config.routes[route].input_guards} if route else {}
+    configured = Side(config.input_guards, own).of(route)
+    make = importlib.import_module("policies.guards.explain").Explainer  # its libraries load only where used
     try:
-        say(explain_texts(guards, (text.rstrip("\n") for text in texts)))
+        explainer = make(configured or (InjectionConfig(),))
     except ValueError as error:
         raise ConfigError([f"input_guards: {error}"]) from None
+    say([] if configured else ["no guard is configured here; this is what the shipped one would do"])
+    say([*(f"guard {line}" for line in explainer.heading), ""])
+    judged = 0
+    for text in _texts(source, name, int(config.server.body_limit)):
+        say(explainer.explain(text))
+        judged += 1
+    if not judged:
+        raise OSError(f"{name}: there is no text in it")
     return 0
+
+
+def _texts(source: BinaryIO, name: str, limit: int) -> Iterator[str]:
+    number = 0
+    while line := source.readline(limit + 1):
+        number += 1
+        if len(line) > limit:
+            raise OSError(f"{name}, line {number}: longer than server.body_limit lets a request be")
+        try:
+            text = line.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise OSError(f"{name}, line {number}: this is not UTF-8") from None
+        if text.strip():
+            yield text
 
 
 def import_litellm(file: Path, environment: Mapping[str, str]) -> int:

@@ -48,10 +48,11 @@ async def _run(config: Config, options: argparse.Namespace) -> int:
     if (options.command, options.action) == ("users", "hash"):
         print(await _hash(_password()))
         return 0
+    _check_guards(config, getattr(options, "guards", None) or [])
     database = open_database(config)
     try:
         await database.start()
-        lines = await _COMMANDS[options.command](database, options)
+        lines = await _COMMANDS[options.command](database, options, config)
     finally:
         await database.aclose()
     for line in lines:
@@ -59,7 +60,7 @@ async def _run(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-async def _keys(database: Database, options: argparse.Namespace) -> list[Json]:
+async def _keys(database: Database, options: argparse.Namespace, _config: Config) -> list[Json]:
     store = KeyStore(database, time.time)
     if options.action == "list":
         return await _all_keys(store, options)
@@ -87,8 +88,10 @@ async def _all_keys(store: KeyStore, options: argparse.Namespace) -> list[Json]:
     return found
 
 
-async def _users(database: Database, options: argparse.Namespace) -> list[Json]:
-    store = UserStore(database, time.time)
+async def _users(database: Database, options: argparse.Namespace, config: Config) -> list[Json]:
+    login = config.authenticate.login if config.authenticate is not None else None
+    names = frozenset(each.name for each in login.users) if login is not None else frozenset[str]()
+    store = UserStore(database, time.time, lambda: names)
     if options.action == "list":
         return [describe_user(user) for user in await store.list()]
     if options.action == "remove":
@@ -108,7 +111,7 @@ async def _users(database: Database, options: argparse.Namespace) -> list[Json]:
     return [describe_user(user)]
 
 
-async def _owners(database: Database, options: argparse.Namespace) -> list[Json]:
+async def _owners(database: Database, options: argparse.Namespace, _config: Config) -> list[Json]:
     store = OwnerStore(database, time.time)
     if options.action == "list":
         return [describe_owner(name, budget) for name, budget in (await store.list()).items()]
@@ -140,6 +143,8 @@ def _members(options: argparse.Namespace) -> Json:
         members["expires"] = None if said == "never" else int(said) if said.isdigit() else said
     if "bounds" in given:
         members["bounds"] = {} if given["bounds"] == [NONE] else dict(_bounds(each) for each in given["bounds"])
+    if "guards" in given:
+        members["guards"] = {} if given["guards"] == [NONE] else dict(_guard(each) for each in given["guards"])
     return members
 
 
@@ -164,6 +169,23 @@ def _bounds(said: str) -> tuple[str, list[float]]:
     except ValueError:
         raise BadRequest(f"--bounds: expected PARAMETER=LOW:HIGH, got {said!r}.") from None
     return name, [low, high]
+
+
+def _guard(said: str) -> tuple[str, str]:
+    name, found, action = said.rpartition("=")
+    if not found:
+        raise BadRequest(f"--guards: expected GUARD=ACTION, got {said!r}.")
+    return name, action
+
+
+def _check_guards(config: Config, said: list[str]) -> None:
+    """Raises BadRequest: a guard that does not exist guards nobody, and nobody would be told."""
+    if said == [NONE]:
+        return
+    known = config.guard_names
+    for name, _ in map(_guard, said):
+        if name not in known:
+            raise BadRequest(f"--guards: there is no guard {name!r}; there are: {', '.join(sorted(known)) or 'none'}.")
 
 
 async def _hash(password: str) -> str:

@@ -13,7 +13,7 @@ from policies.caller_limits import CallerLimitsConfig
 from policies.client_limits import ClientLimitsConfig
 from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
-from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig
+from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig, name_of
 from policies.parameters import ParametersConfig
 from policies.semantic_cache import SemanticCacheConfig
 from policies.single_flight import SingleFlightConfig
@@ -316,6 +316,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def limiting_callers(self) -> CallerLimitsConfig | None:
         """`caller_limits`, empty where only a key or a token has limits."""
         return CallerLimitsConfig() if self.caller_limits is None and self.needs_identity else self.caller_limits
+
+    @property
+    def guard_names(self) -> frozenset[str]:
+        """The names of all guards there are, on both sides and on every route."""
+        places = (self.input_guards, self.output_guards)
+        own = ((*each.input_guards, *each.output_guards) for each in self.routes.values())
+        return frozenset(name_of(each) for guards in (*places, *own) for each in guards)
 
     @property
     def failing_over(self) -> FailoverConfig | None:

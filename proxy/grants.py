@@ -15,6 +15,8 @@ from proxy.values import Duration
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
+Stricter = Literal["shadow", "flag", "redact", "block"]
+"""What a guard may be told to do for one caller: `off` would be no action, and could not loosen another."""
 Owners = Mapping[str, Budget]
 """The budget of every owner that has one, by name."""
 
@@ -33,7 +35,8 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `models` is an allow-list: empty is none, `*` all, a trailing `*` a prefix. `rpm` and `tpm` are requests and tokens
     a minute, `parallel` calls at a time. `budget` is in USD. `expires` is Unix time in seconds. `clamp` says whether
-    a parameter outside of its bounds is moved to the nearest or refused.
+    a parameter outside of its bounds is moved to the nearest or refused. `guards` are actions of guards by their names,
+    for this caller: stricter ones than are configured, which laxer ones do not change.
     """
 
     name: Text = ""
@@ -50,6 +53,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bodies: Literal["full", "redacted", "off"] | None = None
     bounds: dict[str, tuple[float, float]] = {}
     clamp: bool | None = None
+    guards: dict[Text, Stricter] = {}
     role: Literal["user", "admin"] = "user"
 
 
@@ -146,6 +150,7 @@ def caller_of(grants: Grants, *, id: str, kind: Literal["key", "token"], owners:
         budgets=tuple(budgets),
         bounds=grants.bounds,
         clamp=grants.clamp,
+        guards=grants.guards,
         tags=grants.tags,
         bodies=grants.bodies,
     )

@@ -50,6 +50,7 @@ class Identity:
         self._tokens = Tokens(self._issuers, self._directory, time.time)
         self._passwords = Passwords()
         self._failures = Failures(config.failures, time.monotonic)
+        self._configured: frozenset[str] = frozenset()
         self._login: Login | None = None
         self.callers = Callers(Secret(), self._failures)
 
@@ -61,6 +62,7 @@ class Identity:
         self._issuers.configure(config.issuers, fetch)
         users = {each.name: _user(each) for each in config.login.users} if config.login is not None else {}
         self._tokens.configure(signer, users)
+        self._configured = frozenset(users)
         self._login = None if config.login is None or signer is None else self._make_login(config.login, signer)
         has_tokens = config.login is not None or bool(config.issuers)
         self.callers.configure(
@@ -90,7 +92,7 @@ class Identity:
         """`/auth/*` and the administration of keys, users and owners."""
         stores = Stores(
             keys=self._key_store,
-            users=UserStore(self._database, time.time),
+            users=UserStore(self._database, time.time, lambda: self._configured),
             owners=OwnerStore(self._database, time.time),
             passwords=self._passwords,
             look=self._directory.look,

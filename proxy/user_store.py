@@ -1,6 +1,6 @@
 """Users who log in, and owners with their budgets, in the database."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import msgspec
@@ -29,14 +29,23 @@ class User(msgspec.Struct, frozen=True):
 
 
 class UserStore:
-    """Adds, changes and removes users. Every method raises DatabaseAwayError."""
+    """Adds, changes and removes users. Every method raises DatabaseAwayError.
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+    `configured` gives the names that stand in the configuration, which comes first: another user of such a name could
+    never log in.
+    """
+
+    def __init__(
+        self, database: Database, now: Callable[[], float], configured: Callable[[], Container[str]] = frozenset
+    ) -> None:
         self._database = database
         self._now = now
+        self._configured = configured
 
     async def add(self, name: str, password_hash: str, settings: Mapping[str, Any]) -> User:
         """A new user. Raises AlreadyThere, BadRequest."""
+        if name in self._configured():
+            raise AlreadyThere(f"The user {name!r} stands in the configuration, and is changed there.", param="name")
         now = self._now()
         user = User(name, password_hash, merge(NEW_USER, settings, now), int(now), int(now))
         async with self._database.begin() as connection:

@@ -83,7 +83,7 @@ class _Bed:
             for number in range(_ENTRIES)
         ]  # fmt: skip
         _drive(store.put([*others, own] if size else others))
-        writer = CacheWriter("exact_cache", 10**8)
+        writer = CacheWriter("exact_cache", 10**8, store)
         self.kept = ExactKept(store, Memory(10**8, time.time), writer, Served(), Counts())
         self.policy = ExactCache(ExactCacheConfig(), self.kept, _no_guards, time.time)
         self.call = call

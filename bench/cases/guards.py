@@ -93,7 +93,7 @@ def _inputs(cases: Cases) -> None:
     case("guards: injection on a new message of 1,000 characters", 1000, 250_000, fresh=True)
     case("guards: injection on a new message of 2,000 characters", 2000, 600_000, fresh=True)
     case("guards: injection on a new message of 100,000 characters", 100_000, 20_000_000, fresh=True)
-    case("guards: a remembered message of 1,000 characters, the whole policy", 1000, 25_000, fresh=False)
+    case("guards: a remembered call of 1,000 characters, the whole policy", 1000, 5_000, fresh=False)
 
 
 def _outputs(cases: Cases) -> None:

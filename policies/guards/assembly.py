@@ -42,10 +42,10 @@ class Guarding:
         self._threads = ThreadPoolExecutor(_THREADS, "guard") if _own(inputs, outputs) else None
         self._post = post
         guards = Guards(inputs, outputs, self._build)
-        memory = Memory(os.urandom(_KEY))
+        memory, passed = Memory(os.urandom(_KEY)), Memory(os.urandom(_KEY))
         asker, reporter = Asker(memory), Reporter(security, with_texts=with_texts)
         self.digest: Callable[[Call], bytes] = guards.digest
-        self.input = InputGuards(guards, Judge(memory, now), asker, reporter) if inputs.is_any else None
+        self.input = InputGuards(guards, Judge(memory, now), asker, reporter, passed) if inputs.is_any else None
         self.output = OutputGuards(guards, asker, reporter) if outputs.is_any else None
 
     async def aclose(self) -> None:

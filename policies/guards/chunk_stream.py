@@ -6,7 +6,7 @@ the one that finishes it. A simple event from which nothing may leave yet is not
 
 from typing import Any, Final
 
-from policies.guards.answer import Answer, Json, Slot, Text, slots, spelled
+from policies.guards.answer import Answer, Json, Slot, Text, spelled
 from policies.guards.report import Told
 from policies.guards.whole import FILTERED, decode_answer, encode_answer
 from proxy.sse import DONE_ITEM, frame
@@ -56,6 +56,12 @@ class Choice:
             ready.append(self.logprobs.pop(0)[1])
         clean = not any(text.changed for text in self.texts.values())
         choice["logprobs"] = _joined(ready) if ready and clean else None
+
+    def take_sound(self, delta: Any) -> None:
+        """Let no more sound leave once anything was redacted: it says what the text said."""
+        sound = delta.get("audio") if isinstance(delta, dict) else None
+        if isinstance(sound, dict) and sound.get("data") and any(text.changed for text in self.texts.values()):
+            sound["data"] = ""
 
 
 class Mould:
@@ -115,7 +121,8 @@ class ChunkStream:
         self._last, self._mould = chunk, None
         before: list[bytes] = []
         for choice in choices:
-            found = slots(choice, self._member) if choice.get(self._member) else []
+            where = f"choices[{choice['index']}].{self._where}"
+            found = self._answer.slots(choice, self._member, where) if choice.get(self._member) else []
             simple = len(choices) == len(found) == 1 and not (choice.get("finish_reason") or choice.get("logprobs"))
             said = found[0].text if simple else ""
             text = self._guard(choice, found, before)
@@ -149,6 +156,7 @@ class ChunkStream:
                 elif rest:
                     before.append(self._made(choice["index"], path, rest))
         state.take_logprobs(choice, [state.texts[path] for path in fed])
+        state.take_sound(choice.get(self._member))
         return state.texts[next(reversed(fed))] if fed else None
 
     def _text(self, index: int, state: Choice, path: Path) -> Text:

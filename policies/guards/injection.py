@@ -56,16 +56,20 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 def segments(text: str, limit: int) -> Iterator[str]:
-    """Overlapping pieces of at most 2,048 characters, at most `limit` characters in all: the head, the tail, pieces between."""
-    if len(text) <= SEGMENT:
-        yield text
-        return
-    starts = [*range(0, len(text) - SEGMENT, STEP), len(text) - SEGMENT]
-    most = max(2, limit // STEP)
-    if len(starts) > most:
-        starts = [starts[round(i * (len(starts) - 1) / (most - 1))] for i in range(most)]
-    for start in starts:
+    """Overlapping pieces of at most 2,048 characters: of a text longer than `limit` the head, the tail, pieces between."""
+    for start in starts(len(text), limit):
         yield text[start : start + SEGMENT]
+
+
+def starts(length: int, limit: int) -> list[int]:
+    """Where the segments of a text of this length begin."""
+    if length <= SEGMENT:
+        return [0]
+    all_of_them = [*range(0, length - SEGMENT, STEP), length - SEGMENT]
+    most = max(2, limit // STEP)
+    if length <= limit or len(all_of_them) <= most:
+        return all_of_them
+    return [all_of_them[round(i * (len(all_of_them) - 1) / (most - 1))] for i in range(most)]
 
 
 def sigmoid(logit: float) -> float:
@@ -99,9 +103,13 @@ class Injection:
         return self._classifier.version
 
     @property
-    def thresholds(self) -> Thresholds:
-        """Those for everything but tool results."""
-        return self._user
+    def max_chars(self) -> int:
+        """Characters of a text that are read."""
+        return self._config.max_chars
+
+    def limits(self, role: Role) -> Thresholds:
+        """The scores from which a text of this role is flagged and blocked."""
+        return self._tool if role == "tool" else self._user
 
     @property
     def version(self) -> str:
@@ -113,12 +121,14 @@ class Injection:
 
     def scan(self, text: str, role: Role, /) -> Scan:
         """Slices of about half a millisecond; stops at the first segment that blocks."""
-        limits = self._tool if role == "tool" else self._user
-        best, scanned = 0.0, 0
+        limits = self.limits(role)
+        best, scanned, end = 0.0, 0, 0
         reasons: tuple[str, ...] = ()
-        for piece in segments(text, self._config.max_chars):
+        for start in starts(len(text), self._config.max_chars):
+            piece = text[start : start + SEGMENT]
             score, why = self.score(piece)
-            scanned += len(piece)
+            scanned += start + len(piece) - max(start, end)
+            end = start + len(piece)
             if score > best:
                 best, reasons = score, why
             if best >= limits.block:
@@ -126,7 +136,7 @@ class Injection:
             yield
         action = self._action(best, limits)
         spans = (Span(0, len(text), "injection"),) if action != "allow" else ()
-        return Verdict(self.kind, action, best, spans, reasons, min(scanned, len(text)))
+        return Verdict(self.kind, action, best, spans, reasons, scanned)
 
     def _action(self, score: float, limits: Thresholds) -> Action:
         if score >= limits.block:

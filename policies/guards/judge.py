@@ -1,8 +1,10 @@
 """Judges texts under a plan: in slices, and once a text, however often a conversation repeats it."""
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -23,6 +25,7 @@ _TOO_LONG: Final = 200_000
 _SEVERAL: Final = 2
 _JOINED: Final = 600
 """Characters of each message that are read together with others."""
+_TURNS: Final = ("messages", "input", "prompt")
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
@@ -49,9 +52,13 @@ class Memory:
         self._key, self._size = key, size
         self._found: OrderedDict[bytes, Findings] = OrderedDict()
 
-    def digest(self, text: str, salt: bytes) -> bytes:
-        """What the text is remembered under."""
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key, salt=salt).digest()
+    def digest(self, what: str, text: str | bytes, salt: bytes) -> bytes:
+        """What the text is remembered under. `what` (up to 16 bytes) is the question that was answered about it.
+
+        It stands beside the text and not in it: no text can be made to look like the answer to another question.
+        """
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        return blake2b(raw, digest_size=16, key=self._key, salt=salt, person=what.encode()).digest()
 
     def find(self, digest: bytes) -> Findings | None:
         """What was found in it, if that is still remembered."""
@@ -92,28 +99,32 @@ class Judge:
                 since = self._now()
         return found
 
-    def judge_turns(self, plan: Plan, units: tuple[Unit, ...]) -> Generator[None, None, tuple[str, Finding] | None]:
+    def judge_turns(
+        self, plan: Plan, units: tuple[Unit, ...]
+    ) -> Generator[None, None, list[tuple[Unit, str, Finding]]]:
         """What the last messages of the user say when they are read as one: what was split to pass in parts.
 
-        Held to the thresholds of tool results, because it is one more look at texts that have passed. Returns the joined
-        text beside the finding.
+        Held to the thresholds of tool results, because it is one more look at texts that have passed. Every guard that
+        reads what users say is heard. Returns the last message and the joined text beside each finding.
         """
-        said = [unit for unit in units if unit.role == "user" and len(unit.leaves[0].path) > 1]
+        said = [unit for unit in units if unit.role == "user" and _is_turn(unit)]
+        told: list[tuple[Unit, str, Finding]] = []
+        if len(said) < _SEVERAL:
+            return told
         for index, installed in enumerate(plan.guards):
             guard = installed.guard
-            if installed.turns < _SEVERAL or len(said) < _SEVERAL or not isinstance(guard, Injection):
+            if installed.turns < _SEVERAL or not isinstance(guard, Injection) or "user" not in installed.roles:
                 continue
             text = "\n".join(_shortened(unit.text) for unit in said[-installed.turns :])
-            digest = self._memory.digest(f"joined\0{text}", plan.salts["tool"])
+            digest = self._memory.digest(f"turns {index}", text, plan.salts["tool"])
             found = self._memory.find(digest)
             if found is None:
                 verdict = yield from guard.scan(text, "tool")
                 blocks = verdict.action == "block"
                 found = (Finding(index, verdict.score, blocks, ("split", *verdict.reasons)),) if blocks else ()
                 self._memory.keep(digest, found)
-            if found:
-                return text, found[0]
-        return None
+            told += [(said[-1], text, each) for each in found]
+        return told
 
     def _one(self, plan: Plan, unit: Unit) -> Work:
         if unit.role not in plan.roles:
@@ -121,12 +132,19 @@ class Judge:
         text = unit.text
         if len(text) > _TOO_LONG:
             return (yield from _scanned(plan, unit, text))
-        digest = self._memory.digest(text, plan.salts[unit.role])
+        layout = ",".join(str(len(leaf.text)) for leaf in unit.leaves) + "\0" if len(unit.leaves) > 1 else ""
+        digest = self._memory.digest("parts" if layout else "text", layout + text, plan.salts[unit.role])
         found = self._memory.find(digest)
         if found is None:
             found = yield from _scanned(plan, unit, text)
             self._memory.keep(digest, found)
         return found
+
+
+def _is_turn(unit: Unit) -> bool:
+    """Whether it is what a message says: other members beside it cannot crowd out the messages before."""
+    path = unit.leaves[0].path
+    return path[0] in _TURNS and len(path) > 1 and path[2:3] in ((), ("content",))
 
 
 def _shortened(text: str) -> str:
@@ -135,14 +153,18 @@ def _shortened(text: str) -> str:
 
 def _scanned(plan: Plan, unit: Unit, text: str) -> Work:
     findings: list[Finding] = []
+    seamless = unit.seamless
     for index, installed in enumerate(plan.guards):
         guard = installed.guard
         if unit.role not in installed.roles or isinstance(guard, PromptLeak | Http | Own):
             continue
         if isinstance(guard, SpanGuard):
-            findings += yield from _spans(index, guard, unit)
+            findings += yield from _spans(index, guard, unit, seamless)
         else:
             verdict = yield from guard.scan(text, unit.role)
+            if seamless and isinstance(guard, Injection) and verdict.action != "block":
+                other = yield from guard.scan(seamless, unit.role)
+                verdict = other if other.score > verdict.score else verdict
             if verdict.action != "allow":
                 findings.append(Finding(index, verdict.score, verdict.action == "block", verdict.reasons))
             elif verdict.scanned < len(text):
@@ -151,13 +173,30 @@ def _scanned(plan: Plan, unit: Unit, text: str) -> Work:
     return tuple(findings)
 
 
-def _spans(index: int, guard: SpanGuard, unit: Unit) -> Work:
+def _spans(index: int, guard: SpanGuard, unit: Unit, seamless: str) -> Work:
     spans: list[tuple[int, Span]] = []
     reasons: set[str] = set()
     for number, leaf in enumerate(unit.leaves):
         verdict = yield from guard.scan(leaf.text, unit.role)
         spans += [(number, span) for span in verdict.spans]
         reasons.update(verdict.reasons)
+    if seamless:
+        verdict = yield from guard.scan(seamless, unit.role)
+        across = list(_across(unit, verdict.spans))
+        spans += across
+        reasons.update(span.what for _, span in across)
     if not spans:
         return ()
     return (Finding(index, 1.0, blocks=True, reasons=tuple(sorted(reasons)), spans=tuple(spans)),)
+
+
+def _across(unit: Unit, spans: tuple[Span, ...]) -> Iterator[tuple[int, Span]]:
+    """Those that reach over a seam between parts, cut there: of the others each part has spoken for itself."""
+    ends = list(accumulate(len(leaf.text) for leaf in unit.leaves))
+    for span in spans:
+        first, last = bisect_right(ends, span.start), bisect_left(ends, span.end)
+        if first == last:
+            continue
+        for number in range(first, last + 1):
+            at = ends[number - 1] if number else 0
+            yield number, Span(max(span.start - at, 0), min(span.end, ends[number]) - at, span.what)

@@ -1,6 +1,7 @@
 """Which guards stand around a call: those of the configuration, with its route's changes, tightened by its caller."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -20,6 +21,8 @@ from policies.guards.settings import (
 from policies.guards.spans import SpanGuard
 from policies.guards.verdict import Guard, Role
 from proxy.call import Call
+
+logger = logging.getLogger("lockgate")
 
 Scanner = Guard | PromptLeak | AskedGuard
 Build = Callable[[GuardConfig], Scanner]
@@ -45,11 +48,14 @@ class Installed(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The guards of one side, in order; `salts` tell apart what is remembered of a text under this plan, by role."""
+    """The guards of one side, in order; `salts` tell apart what is remembered of a text under this plan, by role, and
+    `salt` what is remembered of a whole call.
+    """
 
     guards: tuple[Installed, ...]
     digest: bytes
     salts: dict[Role, bytes]
+    salt: bytes
     roles: frozenset[Role] = frozenset()
     """Those that any of the guards looks at."""
 
@@ -70,6 +76,8 @@ class Guards:
         self._built: list[tuple[GuardConfig, Scanner]] = []
         for config in (*inputs.all(), *outputs.all()):
             self._scanner(config, build)
+        self._names = {name_of(config) for config, _ in self._built}
+        self._unknown: set[str] = set()
         self._plans: dict[object, Plans] = {}
 
     def of(self, call: Call) -> Plans:
@@ -89,6 +97,9 @@ class Guards:
         return self.of(call).digest
 
     def _make(self, route: str, asked: Mapping[str, str]) -> Plans:
+        for name in asked.keys() - self._names - self._unknown:
+            self._unknown.add(name)
+            logger.warning("a caller has an action of the guard %r, and there is none of this name", name)
         inputs = self._plan("input", self._inputs.of(route), asked)
         outputs = self._plan("output", self._outputs.of(route), asked)
         return Plans(inputs, outputs, hashlib.sha256(inputs.digest + outputs.digest).digest())
@@ -99,7 +110,8 @@ class Guards:
         digest = hashlib.sha256(identities.encode("utf-8", "surrogatepass")).digest()
         roles: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
         salts: dict[Role, bytes] = {role: digest[:15] + bytes([number]) for number, role in enumerate(roles)}
-        return Plan(guards, digest, salts, frozenset().union(*(each.roles for each in guards)))
+        salt = digest[:15] + bytes([len(roles)])
+        return Plan(guards, digest, salts, salt, frozenset().union(*(each.roles for each in guards)))
 
     def _install(self, config: GuardConfig, asked: Mapping[str, str]) -> Installed:
         name = name_of(config)

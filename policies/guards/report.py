@@ -1,7 +1,7 @@
 """What is done about a finding, and where it is told: the record, the header, the counts and the security log."""
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -15,19 +15,24 @@ from proxy.call import Call, Verdict
 Done = Literal["allow", "flag", "redact", "block", "not_scanned", "error"]
 Side = Literal["input", "output"]
 _MOST: Final = 32
-"""Findings of one call that its record keeps and the log tells."""
+"""Findings of one call that its record keeps and the log tells: the gravest."""
+_NO_FINDING: Final = ("not_scanned", "error")
+_GRAVEST_FIRST: Final = ("block", "redact", "flag", "error", "shadow", "not_scanned")
 _Result = TypeVar("_Result")
 
 
 class Told(msgspec.Struct, frozen=True):
-    """A finding as it is told: which guard of the plan, what was done about it, and the text it is about."""
+    """A finding as it is told: which guard of the plan, what was done about it, and the text it is about.
+
+    Also that a guard did not look (`not_scanned`), or had to be asked and gave no verdict (`error`).
+    """
 
     guard: int
     done: Done
     where: str
-    score: float
-    reasons: tuple[str, ...]
-    text: str
+    score: float | None = None
+    reasons: tuple[str, ...] = ()
+    text: str = ""
 
 
 def done_about(setting: Setting, *, blocks: bool) -> Done:
@@ -43,37 +48,27 @@ class Reporter:
     def __init__(self, security: Security, *, with_texts: bool) -> None:
         self._security, self._with_texts = security, with_texts
 
-    def tell(self, call: Call, plan: Plan, side: Side, told: Iterable[Told], unread: Sequence[str] = ()) -> None:
-        """All findings of one side of a call; a guard without any is told to have let it pass."""
+    def tell(self, call: Call, plan: Plan, side: Side, told: Sequence[Told], unread: Sequence[str] = ()) -> None:
+        """All findings of one side of a call, the gravest first; a guard without any is told to have let it pass."""
         record = call.record
         gravest: dict[int, str] = {}
-        for number, each in enumerate(told):
-            shadow = plan.guards[each.guard].setting == "shadow" and each.done != "not_scanned"
+        found = sorted([(_said(plan, each), each) for each in told], key=_gravity) if told else ()
+        for number, (said, each) in enumerate(found):
+            gravest.setdefault(each.guard, said)
             if number < _MOST:
-                self._one(call, plan.guards[each.guard], side, each, shadow=shadow)
-            if shadow:
-                gravest.setdefault(each.guard, "shadow")
-                continue
-            gravest[each.guard] = graver(gravest.get(each.guard, ""), each.done)
-            record.guard = graver(record.guard, each.done)
+                self._one(call, plan.guards[each.guard], side, each, shadow=said == "shadow")
+            if said != "shadow":
+                record.guard = graver(record.guard, each.done)
+        if unread:
+            record.guards += [Verdict("*", "not_scanned", side, where) for where in unread[:_MOST]]
         route = call.route.name
         for index, installed in enumerate(plan.guards):
-            action = gravest.get(index)
-            if action is None:
-                action = "allow"
-                call.record.guards.append(Verdict(installed.name, "allow", side))
-            self._security.count(installed.name, side, action, route)
-        for where in unread:
-            call.record.guards.append(Verdict("*", "not_scanned", side, where))
+            if index not in gravest:
+                record.guards.append(Verdict(installed.name, "allow", side))
+            self._security.count(installed.name, side, gravest.get(index, "allow"), route)
         if unread:
             self._security.count("*", side, "not_scanned", route)
         record.guard = graver(record.guard, "not_scanned" if unread else "allow")
-
-    def failed(self, call: Call, installed: Installed, side: Side, where: str) -> None:
-        """A guard that had to be asked gave no verdict."""
-        call.record.guards.append(Verdict(installed.name, "error", side, where))
-        self._security.count(installed.name, side, "error", call.route.name)
-        call.record.guard = graver(call.record.guard, "not_scanned")
 
     def _one(self, call: Call, installed: Installed, side: Side, told: Told, *, shadow: bool) -> None:
         verdict = Verdict(
@@ -81,15 +76,24 @@ class Reporter:
             action=told.done,
             side=side,
             where=told.where,
-            score=round(told.score, 4),
+            score=None if told.score is None else round(told.score, 4),
             shadow=shadow,
             reasons=told.reasons,
         )
         call.record.guards.append(verdict)
-        if told.done == "not_scanned":
+        if told.done in _NO_FINDING:
             return
         with_text = self._with_texts and side == "input"  # what an answer must not show no log shows
         self._security.log(call, verdict, told.text, with_text=with_text)
+
+
+def _said(plan: Plan, told: Told) -> str:
+    """What was done, as it is counted."""
+    return "shadow" if plan.guards[told.guard].setting == "shadow" and told.done not in _NO_FINDING else told.done
+
+
+def _gravity(found: tuple[str, Told]) -> int:
+    return _GRAVEST_FIRST.index(found[0])
 
 
 async def in_slices(work: Generator[None, None, _Result]) -> _Result:

@@ -6,10 +6,10 @@ leaves in one more delta, and the numbers of all later events count it.
 
 from typing import Any, Final
 
-from policies.guards.answer import Answer, Json, Slot, Text, slots
+from policies.guards.answer import Answer, Json, Slot, Text
 from policies.guards.report import Told
 from policies.guards.verdict import finish
-from policies.guards.whole import decode_answer, drop_logprobs, encode_answer, end_response, guard_all
+from policies.guards.whole import decode_answer, drop_echoes, encode_answer, end_response, guard_all
 from proxy.sse import frame
 
 _DATA: Final = b"data: "
@@ -88,10 +88,12 @@ class ResponseStream:
         """The items for this one."""
         _, found, data = item.partition(_DATA)
         event: Any = decode_answer(data) if found else None
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str) or event["type"] in _OPAQUE:
+        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             return [item]
         kind: str = event["type"]
-        if kind.endswith(".delta") and isinstance(event.get("delta"), str):
+        if kind in _OPAQUE:
+            items = [self._framed(kind, self._sound(event))]
+        elif kind.endswith(".delta") and isinstance(event.get("delta"), str):
             items = self._delta(kind, event)
         else:
             items = self._other(kind, event)
@@ -103,12 +105,18 @@ class ResponseStream:
         known = {each.guard for each in told}
         return told + [each for each in self._repeats.told() if each.guard not in known]
 
+    def _sound(self, event: Json) -> Json:
+        """A piece of sound, of which there is no more once anything was redacted: it says what the text said."""
+        self._answer.unread[f"{_where(event)}.data"] = None
+        if any(growing.text.changed for growing in self._growing.values()):
+            event["delta"] = ""
+        return event
+
     def _delta(self, kind: str, event: Json) -> list[bytes]:
         key = _key(kind.removesuffix(".delta"), event)
         growing = self._growing.get(key)
         if growing is None:
-            place = "".join(f".{name}[{event[name]}]" for name in _PLACE[1:] if isinstance(event.get(name), int))
-            growing = self._growing[key] = Growing(self._answer.text(place.removeprefix(".").replace("_index", "")))
+            growing = self._growing[key] = Growing(self._answer.text(_where(event)))
         growing.take(event)
         items = [self._framed(kind, event)]
         return items if growing.text.blocked is None else self.block(items)
@@ -144,7 +152,8 @@ class ResponseStream:
                 continue
             new: list[Slot] = []
             changed = False
-            for slot in slots(container, name):
+            where = "output" if name == "output" else _where(container)
+            for slot in self._answer.slots(container, name, where):
                 said = self._known.get(slot.text)
                 if said is None:
                     new.append(slot)
@@ -155,7 +164,7 @@ class ResponseStream:
             if ended:
                 return False
             if found or changed:
-                drop_logprobs(container)
+                drop_echoes(container)
         return True
 
     def block(self, items: list[bytes]) -> list[bytes]:
@@ -187,6 +196,12 @@ class ResponseStream:
             event[_NUMBER] += self.shift
             self._next = event[_NUMBER] + 1
         return frame(encode_answer(event), kind.encode())
+
+
+def _where(event: Json) -> str:
+    """Where what an event speaks of stands in the answer."""
+    place = "".join(f".{name}[{event[name]}]" for name in _PLACE[1:] if isinstance(event.get(name), int))
+    return place.removeprefix(".").replace("_index", "")
 
 
 def _key(kind: str, event: Json) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ scanned too. Images, audio, files and token ids are not read: they are listed, s
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -72,6 +73,10 @@ _MEDIA: Final = frozenset(
         "embedding",
     }
 )
+_OF_MEDIA: Final = frozenset({"id", "url", "data"})
+_OF_SCHEMAS: Final = frozenset({"type", "description", "anyOf", "oneOf", "allOf", "$ref"})
+SPOKEN: Final = "transcript"
+"""What a piece of audio says, where it stands beside it."""
 _LONGEST_NAME: Final = 64
 """Characters of a member's name; a longer one, or one with a blank, is a text that a schema may carry to the model."""
 KEY: Final = "\0name"
@@ -107,6 +112,20 @@ class Unit(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """All of it, in order."""
         return self.leaves[0].text if len(self.leaves) == 1 else "\n".join(leaf.text for leaf in self.leaves)
+
+    @property
+    def seamless(self) -> str:
+        """Parts of one message as a model reads them that is given no break between them; empty where that is the same."""
+        leaves = self.leaves
+        if len(leaves) == 1 or len({_place(leaf.path) for leaf in leaves}) > 1:
+            return ""
+        cut = any(not (one.text[-1].isspace() or other.text[0].isspace()) for one, other in pairwise(leaves))
+        return "".join(leaf.text for leaf in leaves) if cut else ""
+
+
+def _place(path: Path) -> Path:
+    """The same for members of one list, and for what they hold under one name."""
+    return tuple(step for step in path if isinstance(step, str))
 
 
 class Texts(msgspec.Struct, frozen=True):
@@ -147,8 +166,10 @@ class _Reader:
             for name, part in message.items():
                 if name in _NAMES and isinstance(part, str) and _NAME.fullmatch(part):
                     continue
-                if name in _MEDIA and part:
+                if part and is_media(name, part, message):
                     self.unread.append(f"{where}.{name}")
+                    if isinstance(part, dict) and part.get(SPOKEN):
+                        self.add(f"{where}.{name}.{SPOKEN}", role, (*path, name, SPOKEN), part[SPOKEN])
                 elif part:
                     self.add(f"{where}.{name}", role, (*path, name), part)
 
@@ -185,9 +206,11 @@ def _members_of(at: Path, part: dict[str, Any], unread: list[Path] | None) -> It
     for name, each in part.items():
         if name in _NAMES and isinstance(each, str) and _NAME.fullmatch(each):
             continue
-        if (name in _MEDIA or (name == "data" and _is_media(part))) and each:
+        if each and is_media(name, each, part):
             if unread is not None:
                 unread.append((*at, name))
+            if isinstance(each, dict) and each.get(SPOKEN):
+                yield (*at, name, SPOKEN), each[SPOKEN]
             continue
         if len(name) > _LONGEST_NAME or " " in name:
             yield (*at, name, KEY), name
@@ -259,9 +282,13 @@ def _role(message: dict[str, Any]) -> Role:
     return "user"
 
 
-def _is_media(part: dict[str, Any]) -> bool:
-    """Whether the `data` beside these members is an encoded file."""
-    return any(name in part for name in ("media_type", "mime_type", "mimeType", "format"))
+def is_media(name: str, value: Any, owner: dict[str, Any]) -> bool:
+    """Whether a member of `owner` is no text. One that bears such a name and describes itself is a part of a schema."""
+    if name in _MEDIA:
+        return not (isinstance(value, dict) and _OF_SCHEMAS & value.keys() and not _OF_MEDIA & value.keys())
+    if name == "data":
+        return any(each in owner for each in ("media_type", "mime_type", "mimeType", "format", SPOKEN))
+    return name == "result" and owner.get("type") == "image_generation_call"
 
 
 def _decoded(raw: Raw, member: str) -> Any:

@@ -7,6 +7,7 @@ import msgspec
 
 from policies.guards.answer import Answer, Json, Slot, slots, spelled
 from policies.guards.spans import SLICE
+from policies.guards.texts import SPOKEN
 
 FILTERED: Final = "content_filter"
 
@@ -35,8 +36,10 @@ def block_whole(body: bytes) -> bytes:
     """The same answer with nothing said, because somebody who was asked refused it."""
     data = decode_answer(body)
     for choice in _listed(data, "choices"):
-        for slot in _slots(choice):
-            slot.put("")
+        for member in _held(choice):
+            for slot in slots(choice, member):
+                slot.put("")
+        drop_echoes(choice)
         _end_choice(choice)
     if isinstance(data.get("output"), list):
         end_response(data, [])
@@ -47,9 +50,9 @@ def guard_response(answer: Answer, response: Json) -> Generator[None, None, bool
     """The `output` of a Responses object, in place; whether it was changed. What comes after a block is dropped."""
     changed, output = False, response["output"]
     for index in range(len(output)):
-        touched, ended = yield from guard_all(answer, "output", slots(output, index))
+        touched, ended = yield from guard_all(answer, "output", answer.slots(output, index, f"output[{index}]"))
         if touched:
-            drop_logprobs(output[index])
+            drop_echoes(output[index])
             changed = True
         if ended:
             end_response(response, output[: index + 1])
@@ -90,34 +93,38 @@ def end_response(response: Json, output: list[Any]) -> None:
         response["completed_at"] = None
 
 
-def drop_logprobs(value: Any) -> None:
-    """Empty every `logprobs` in a part of an answer: they spell the text that was redacted."""
+def drop_echoes(value: Any) -> None:
+    """Empty every `logprobs` in a part of an answer, and the sound beside a transcript: they say what was redacted."""
     waiting = [value]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
             if part.get("logprobs"):
                 part["logprobs"] = [] if isinstance(part["logprobs"], list) else None
+            if SPOKEN in part and isinstance(part.get("data"), str):
+                part["data"] = ""
             waiting += part.values()
         elif isinstance(part, list):
             waiting += part
 
 
 def _choice(answer: Answer, index: int, choice: Any) -> Generator[None, None, bool]:
-    changed, ended = yield from guard_all(answer, f"choices[{index}]", _slots(choice))
+    where = f"choices[{index}]"
+    found = [slot for member in _held(choice) for slot in answer.slots(choice, member, f"{where}.{member}")]
+    changed, ended = yield from guard_all(answer, where, found)
     if changed:
-        drop_logprobs(choice)
+        drop_echoes(choice)
     if ended:
         _end_choice(choice)
     return changed
 
 
-def _slots(choice: Any) -> list[Slot]:
-    """Every text of a choice."""
+def _held(choice: Any) -> list[str]:
+    """The member of a choice that holds its texts, if there is one."""
     if not isinstance(choice, dict):
         return []
     member = "text" if isinstance(choice.get("text"), str) else "message"
-    return slots(choice, member) if member in choice else []
+    return [member] if member in choice else []
 
 
 def _end_choice(choice: Any) -> None:

@@ -206,6 +206,8 @@ async def test_the_command_line_works_beside_a_gateway_on_its_file(tmp_path: Pat
         assert (await run(tmp_path, "users", "add", "bob", "--role", "admin", stdin="a long password\n"))[0] == 0
         tokens = await _logged_in(gate, "bob", "a long password")
         assert (await ask(gate, "GET", "/admin/routes", tokens)).status == 200
+        code, _, err = await run(tmp_path, "users", "add", "alice", stdin="a long password\n")
+        assert (code, "stands in the configuration" in err) == (1, True)
         assert (await run(tmp_path, "users", "remove", "bob"))[0] == 0
         await soon(lambda: _is(gate, tokens, 401))
         assert (await run(tmp_path, "owners", "set", "acme", "--budget", "2.5", "--period", "week"))[0] == 0

@@ -219,7 +219,7 @@ def main() -> int:
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
     PAGE.write_text(f"{before}{MARKS[0]}{tables(results)}{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8")
     scores = [(row.set, row.label, verdict.score) for row, verdict in zip(rows, verdicts, strict=True)]
-    histograms(scores, guard.thresholds, PAGE.with_name("guards-scores.svg"))
+    histograms(scores, guard.limits("user"), PAGE.with_name("guards-scores.svg"))
     return 0
 
 

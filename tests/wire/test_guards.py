@@ -128,3 +128,27 @@ async def test_rules_reload_without_a_restart_and_a_broken_file_changes_nothing(
         await reloaded(server, log, "not reloaded")
         assert "must hit 'mouse'" in log.read_text()
         assert (await ask(server, text)).status == 200
+
+
+async def test_a_key_with_a_stricter_guard_is_refused_where_others_are_flagged(tmp_path: Path) -> None:
+    """As its administrator says over HTTP; keys of one owner share answers only where they share the guards."""
+    config = {**CONFIG, "authenticate": {}, "exact_cache": {}, "output_guards": [{"kind": "secrets", "action": "flag"}]}
+    async with gateway(tmp_path, config) as server, Connection(server.url) as wire:
+        keys: list[dict[str, str]] = []
+        for guards in ({}, {"secrets": "redact", "injection": "block"}, {"secrets": "shadow", "injection": "flag"}):
+            body = json.dumps({"models": ["*"], "owner": "acme", "guards": guards}).encode()
+            made = (await wire.request("POST", "/admin/keys", body, authorization="Bearer the-admin-key")).json
+            assert made["guards"] == guards
+            keys.append({"authorization": f"Bearer {made['key']}"})
+        told = [await wire.request("POST", CHAT, chat("free", f"the key is {KEY}"), **key) for key in keys]
+        assert [KEY in answer.body.decode() for answer in told] == [True, False, True]
+        told = [await wire.request("POST", CHAT, chat("free", ATTACK), **key) for key in keys]
+        assert [answer.status for answer in told] == [200, 400, 200]
+
+        async def cached(key: dict[str, str]) -> str:
+            return (await wire.request("POST", CHAT, chat("second", "hello"), **key)).headers["x-lockgate-cache"]
+
+        async with asyncio.timeout(10):
+            while await cached(keys[0]) == "miss":  # noqa: ASYNC110 - another process stores it
+                await asyncio.sleep(0.02)
+        assert [await cached(key) for key in (keys[1], keys[2])] == ["miss", "hit-exact"]

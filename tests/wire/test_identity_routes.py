@@ -141,6 +141,14 @@ async def test_a_bad_body_is_said_in_shape(
     assert answer.headers["x-request-id"]
 
 
+async def test_a_user_of_the_configuration_is_not_shadowed_by_one_in_the_database(live: Gateway) -> None:
+    """The configuration comes first, so that such a user could never log in."""
+    refused = await ask(live, "POST", "/admin/users", {"name": "admin", "password": "a long password"})
+    assert (refused.status, refused.json["error"]["param"]) == (409, "name")
+    assert "configuration" in refused.json["error"]["message"]
+    assert b'"admin"' not in (await ask(live, "GET", "/admin/users")).body
+
+
 async def test_users_come_and_go_over_http(live: Gateway) -> None:
     """Their passwords are never shown; a new password ends their logins; a name is there once."""
     made = await ask(live, "POST", "/admin/users", {"name": "zoe", "password": "a long password", "rpm": 5})

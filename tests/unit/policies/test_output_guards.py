@@ -462,6 +462,52 @@ async def test_a_client_that_leaves_lets_the_provider_go() -> None:
     assert upstream.let_go
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_limit_on_length_counts(stream: bool) -> None:
+    """A low one that only flags does not stand in for a higher one that blocks."""
+    limits: Settings = [
+        {"kind": "length", "name": "long", "max_chars": 8, "action": "flag"},
+        {"kind": "length", "name": "too long", "max_chars": 16},
+        {"kind": "length", "name": "far too long", "max_chars": 30},
+    ]
+    call = make_call(stream=stream)
+    text = "a text of twenty-four ch" * 2
+    if stream:
+        read = await streamed(call, limits, simple(text, 7))
+        assert content_of(read) == text[:16]
+        assert finishes(read) == ["content_filter"]
+    else:
+        choice = (await answered(call, limits, whole(text)))["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (text[:16], "content_filter")
+    assert [(v.guard, v.action) for v in call.record.guards] == [
+        ("too long", "block"), ("long", "flag"), ("far too long", "allow"),
+    ]  # fmt: skip
+
+
+async def test_an_answer_whose_webhook_was_not_heard_is_not_said_to_be_allowed() -> None:
+    """Not reached and open; and not asked, because the client left before the end."""
+    hook: Mapping[str, Any] = {"kind": "http", "url": "http://hook.test/", "on_error": "open"}
+    call = make_call()
+    await answered(call, [hook, *SECRETS], whole(f"the key is {KEY}"))
+    assert [(v.guard, v.action) for v in call.record.guards] == [("secrets", "redact"), ("http", "error")]
+    call = make_call(stream=True)
+    reply = await policy([{**hook, "action": "flag"}])(call, Upstream(simple("a long story"), streaming=True))
+    items = reply.items
+    await anext(items)
+    await items.aclose()  # type: ignore[attr-defined]
+    await reply.aclose("client_disconnect")
+    assert [(v.guard, v.action) for v in call.record.guards] == [("http", "not_scanned")]
+
+
+async def test_what_was_found_is_told_of_an_answer_that_is_withheld_for_want_of_a_verdict() -> None:
+    """The other guards have looked, and say so."""
+    call = make_call()
+    hook: Mapping[str, Any] = {"kind": "http", "url": "http://hook.test/"}
+    with pytest.raises(GuardUnavailable):
+        await answered(call, [hook, *SECRETS], whole(f"the key is {KEY}"))
+    assert ("secrets", "redact") in [(v.guard, v.action) for v in call.record.guards]
+
+
 async def test_a_limit_on_length_cuts_streams_and_wholes_alike() -> None:
     """At its last character."""
     limit: Settings = [{"kind": "length", "max_chars": 10}]
@@ -557,6 +603,78 @@ async def test_a_shared_flight_tells_every_caller_of_a_block() -> None:
         await reply.aclose("complete")
         assert reply.outcome == "guard_blocked"
         assert call.record.guard == "block"
+
+
+def told_unread(call: Call) -> list[str]:
+    return [v.where for v in call.record.guards if (v.guard, v.action, v.side) == ("*", "not_scanned", "output")]
+
+
+async def test_sound_in_an_answer_is_not_scanned_and_its_transcript_is() -> None:
+    """What was redacted of the text is not left in the sound."""
+    call = make_call()
+    sound = {"id": "a1", "data": "UklGRg==", "expires_at": 1, "transcript": f"the key is {KEY} ok"}
+    message = (await answered(call, SECRETS, whole("", audio=sound)))["choices"][0]["message"]
+    assert message["audio"] == {**sound, "data": "", "transcript": "the key is [redacted api key] ok"}
+    assert told_unread(call) == ["choices[0].message.audio"]
+    assert call.record.guard == "redact"
+    call = make_call()
+    clean = {**sound, "transcript": "all is well"}
+    assert (await answered(call, SECRETS, whole("", audio=clean)))["choices"][0]["message"]["audio"] == clean
+    assert call.record.guard == "not_scanned"
+
+
+async def test_sound_in_a_stream_stops_once_its_transcript_was_redacted() -> None:
+    """What has left cannot be taken back; nothing more leaves."""
+    call = make_call(stream=True)
+    items = [
+        chunk(audio={"id": "a1", "transcript": piece}) for piece in said_by(f"the key is {KEY} ok", range(0, 60, 7))
+    ]
+    items.insert(1, chunk(audio={"data": "Zmlyc3Q="}))
+    read = await streamed(call, SECRETS, [*items, chunk(audio={"data": "bGFzdA=="}), chunk(finish="stop"), DONE_ITEM])
+    heard = [choice["delta"].get("audio") or {} for event in data_of(read) for choice in event["choices"]]
+    assert "".join(each.get("transcript", "") for each in heard) == "the key is [redacted api key] ok"
+    assert [each["data"] for each in heard if "data" in each] == ["Zmlyc3Q=", ""]
+    assert told_unread(call) == ["choices[0].message.audio"]
+
+
+async def test_images_in_answers_are_not_scanned_and_said_to_be_so() -> None:
+    """Beside the text of a chat, and as items of a response; what an answer only refers to is neither."""
+    call = make_call()
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    await answered(call, SECRETS, whole("here", images=[image]))
+    assert told_unread(call) == ["choices[0].message.images[0].image_url"]
+    call = make_call(endpoint=RESPONSES, input="hi")
+    cited = {"type": "file_citation", "file_id": "f1"}
+    said = {"type": "message", "content": [{"type": "output_text", "text": "hi", "annotations": [cited]}]}
+    thought = {"type": "reasoning", "encrypted_content": "AAAA", "summary": []}
+    body: Json = {"output": [thought, said, {"type": "image_generation_call", "id": "i", "result": "AAAA"}]}
+    assert await answered(call, SECRETS, json.dumps(body).encode()) == body
+    assert told_unread(call) == ["output[2].result"]
+
+
+async def test_sound_of_a_streamed_response_is_told_and_stops_too() -> None:
+    """The events keep their numbers without a gap."""
+    call = make_call(endpoint=RESPONSES, input="hi", stream=True)
+    place = {"item_id": "m1", "output_index": 0, "content_index": 0}
+    text = f"the key is {KEY} ok"
+    events: list[tuple[str, Json]] = [
+        ("response.created", {"response": {"id": "r", "status": "in_progress", "output": []}}),
+        ("response.audio.delta", {**place, "delta": "Zmlyc3Q="}),
+        *(("response.audio.transcript.delta", {**place, "delta": piece}) for piece in said_by(text, range(0, 60, 7))),
+        ("response.audio.transcript.done", {**place, "transcript": text}),
+        ("response.audio.delta", {**place, "delta": "bGFzdA=="}),
+        ("response.audio.done", place),
+        ("response.completed", {"response": {"id": "r", "status": "completed", "output": []}}),
+    ]
+    items = [
+        frame(json.dumps({"type": kind, "sequence_number": number, **event}).encode(), kind.encode())
+        for number, (kind, event) in enumerate(events)
+    ]
+    read = data_of(await streamed(call, SECRETS, items))
+    assert [event["sequence_number"] for event in read] == list(range(len(read)))
+    assert [event["delta"] for event in read if event["type"] == "response.audio.delta"] == ["Zmlyc3Q=", ""]
+    assert KEY not in json.dumps(read)
+    assert told_unread(call) == ["output[0].content[0].data"]
 
 
 async def test_findings_of_answers_are_counted() -> None:

@@ -31,6 +31,7 @@ async def test_a_key_is_its_caller(url: str) -> None:
         key_id, secret = await here.create(
             name="one", owner="acme", models=["gpt-*"], rpm=1, tpm=2, parallel=3, budget=1.5, period="month",
             tags=["a"], bodies="off", bounds={"temperature": [0, 1]}, clamp=True,
+            guards={"injection": "block"},
         )  # fmt: skip
         caller = await here.find(secret)
         assert (caller.id, caller.owner, caller.kind, caller.is_admin) == (f"key:{key_id}", "acme", "key", False)
@@ -43,6 +44,7 @@ async def test_a_key_is_its_caller(url: str) -> None:
         )
         assert (caller.tags, caller.bodies, caller.bounds) == (("a",), "off", {"temperature": (0.0, 1.0)})
         assert caller.clamp is True
+        assert caller.guards == {"injection": "block"}
 
 
 async def test_only_what_is_said_is_allowed(url: str) -> None:
@@ -318,6 +320,7 @@ async def test_a_revoked_key_is_gone_for_good(url: str) -> None:
         ("enabled", "yes"), ("bodies", "all"), ("bounds", {"temperature": [1, 0]}), ("bounds", {"t": [0]}),
         ("bounds", {"temprature": [0, 1]}), ("bounds", {"max_completion_tokens": [1, 9]}),
         ("bounds", {"max_tokens": [1, float("inf")]}),
+        ("guards", {"injection": "off"}), ("guards", {"injection": "allow"}), ("guards", ["injection"]),
         ("role", "root"), ("name", "x" * 201), ("id", "mine"), ("digest", "00"),
     ],
 )  # fmt: skip

@@ -1,10 +1,12 @@
 """The injection guard: what it blocks, what it lets through, and that no text is slow or fatal."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.guards.injection import SEGMENT, Injection, segments
+from policies.guards.injection import SEGMENT, Injection, segments, starts
 from policies.guards.settings import InjectionConfig, Thresholds
 from policies.guards.verdict import Verdict, finish
 
@@ -53,6 +55,26 @@ def test_harmless_texts_pass(text: str) -> None:
 def test_a_verdict_holds_no_text() -> None:
     """Logs and answers are made from verdicts."""
     assert "reveal your" not in repr(verdict(ASK))
+
+
+@pytest.mark.parametrize("length", [98_816, 98_817, 100_000])
+def test_nothing_within_the_limit_is_left_out(length: int) -> None:
+    """Every character of a text of at most `max_chars` stands in one of the segments."""
+    end = 0
+    for start in starts(length, 100_000):
+        assert start <= end
+        end = start + SEGMENT
+    assert end == length
+
+
+def test_a_text_with_a_gap_between_its_segments_counts_as_scanned_in_part() -> None:
+    """Just over the limit: what two segments share counts once, and so does not hide what none of them holds."""
+    text = (STORY * 1_200)[:110_000]
+    gap = next(end + SEGMENT for end, start in pairwise(starts(len(text), 100_000)) if start > end + SEGMENT)
+    hidden = f"{text[:gap]} {ASK} {text[gap + len(ASK) + 2 :]}"
+    found = verdict(hidden)
+    assert found.action == "allow"
+    assert found.scanned < len(hidden)
 
 
 def test_what_is_too_long_is_scanned_in_parts_and_says_so() -> None:
