@@ -73,6 +73,7 @@ prices: setup  ## make the table of prices anew from the installed litellm (no n
 
 lock: setup  ## resolve every lock file anew, with hashes and without index addresses
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --no-annotate --constraint requirements.lock pyproject.toml --output-file deploy/requirements.lock
 	set -e; for name in openai2 openai3 langchain llamaindex node stack; do \
 		$(COMPILE) --no-annotate --upgrade $(CLIENTS)/$$name/requirements.in --output-file $(CLIENTS)/$$name/requirements.lock; done
 	$(COMPILE) --no-annotate --upgrade bench/envs/peers/requirements.in --output-file bench/envs/peers/requirements.lock

@@ -1,6 +1,6 @@
-"""Writes a CycloneDX bill of materials for what requirements.lock installs into the running environment.
+"""Writes a CycloneDX bill of materials for what a lock file installs into the running environment.
 
-Run in the image's build: `python deploy/sbom.py requirements.lock > sbom.cdx.json`. Licences come from the installed
+Run in the image's build: `python deploy/sbom.py deploy/requirements.lock > sbom.cdx.json`. Licences come from the installed
 packages' own metadata; hashes from the lock.
 """
 

@@ -68,6 +68,8 @@ def _why_absent(provider: ProviderConfig, answers: Callable[[str], bool]) -> str
         return None
     if provider.api_key is not None and not provider.api_key:
         return "its api_key is empty"
+    if isinstance(provider, OpenAIConfig) and not provider.base_url:
+        return "its base_url is empty"
     if isinstance(provider, OpenAIConfig) and provider.probe and not answers(provider.base_url):
         return f"nothing answers at {provider.base_url}"
     return None

@@ -63,7 +63,12 @@ async def serve(load: Load, path: Path | None) -> int:
         )
         listener = listen(config.server.host, config.server.port)
         host, port = listener.getsockname()[:2]
-        await server.run(listener, lambda: say(_banner(host, port, path, planned)))
+
+        def begun() -> None:
+            keepers.pulse.forget()  # libraries were loaded on the loop
+            say(_banner(host, port, path, planned))
+
+        await server.run(listener, begun)
         await edge.runtime.aclose()
     finally:
         await keepers.aclose()

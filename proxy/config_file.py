@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 
 from policies.guards.settings import problems as guard_problems
 from policies.rename import RENAMES
-from proxy.config import Config, RecordConfig
+from proxy.config import Config, FakeConfig, RecordConfig
 from proxy.exposure import identity_problems
+from proxy.moved import unknown
 from proxy.values import decode_value, value_schema
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
@@ -67,6 +69,7 @@ def cross_check(config: Config) -> list[str]:
     if not 0 <= config.server.port < 2**16:
         problems.append(f"server.port: {config.server.port} is not a port")
     problems += identity_problems(config)
+    problems += _address_problems(config)
     problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
     problems += _check_record(config.record)
     problems += _limit_problems(config)
@@ -99,6 +102,36 @@ def _check_record(record: RecordConfig) -> list[str]:
     if record.interval <= 0:
         problems.append("record.interval: must be over 0")
     return problems
+
+
+def _address_problems(config: Config) -> list[str]:
+    """Addresses that no request could be sent to, or come from; an empty one is as if it were not there."""
+    urls = {
+        f"providers.{name}.base_url": each.base_url
+        for name, each in config.providers.items()
+        if not isinstance(each, FakeConfig)
+    }
+    urls["qdrant.url"] = config.qdrant.url
+    if config.record.otlp is not None:
+        urls["record.otlp.url"] = config.record.otlp.url
+    problems = [
+        f"{path}: must be an address that begins with http:// or https://"  # not repeated: it may hold a password
+        for path, url in urls.items()
+        if url and not _is_http(url)
+    ]
+    for origin in config.cors.origins if config.cors is not None else ():
+        _, scheme, place = origin.partition("://")
+        if origin not in ("*", "null") and (not scheme or not place or "/" in place):
+            problems.append(f"cors.origins: {origin!r} is no origin, such as https://app.example.com, and no '*'")
+    return problems
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class _Part(Protocol):
@@ -207,16 +240,20 @@ def _check_struct(kind: type[msgspec.Struct], value: Any, path: str, problems: l
     hints = typing.get_type_hints(kind)
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     tag = kind.__struct_config__.tag_field
-    problems += [
-        f"{_join(path, str(key))}: unknown key; known here: {', '.join(known)}"
-        for key in value
-        if key not in known and key != tag
-    ]
+    problems += [unknown(_join(path, str(key)), str(key), known) for key in value if key not in known and key != tag]
     for name, field in known.items():
-        if name in value:
+        if name in value and value[name] is None and _is_optional_part(hints[field.name]):
+            problems.append(f"{_join(path, name)}: is empty; write {{}} for its defaults, or leave the key out")
+        elif name in value:
             _check(hints[field.name], value[name], _join(path, name), problems)
         elif field.required:
             problems.append(f"{_join(path, name)}: missing")
+
+
+def _is_optional_part(kind: Any) -> bool:
+    """Whether a member is a struct that may be absent: empty it would be off, which nobody means who writes its name."""
+    kinds = typing.get_args(kind)
+    return type(None) in kinds and any(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in kinds)
 
 
 def _chosen(kind: Any, value: Any, path: str, problems: list[str]) -> Any:

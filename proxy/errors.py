@@ -22,6 +22,8 @@ import msgspec
 Fate = Literal["final", "next", "again"]
 _SOON = 5.0
 """Seconds after which something that is away may be back."""
+_BELIEVED = 60.0
+"""The longest `retry-after` that OpenAI's SDK for JavaScript waits for; over it, it has a wait of its own, of a second."""
 
 
 class GatewayError(Exception):
@@ -363,6 +365,10 @@ class UpstreamInterrupted(UpstreamError):
 
 
 def retry_headers(seconds: float) -> dict[str, str]:
-    """`retry-after` (whole seconds, at least 1) and `retry-after-ms` that agree with each other."""
+    """`retry-after` (whole seconds, at least 1) and `retry-after-ms` that agree with each other.
+
+    Over a minute also `x-should-retry: false`: the SDKs do not believe such a wait, and would come back at once.
+    """
     milliseconds = max(1, math.ceil(seconds * 1000))
-    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(milliseconds)}
+    headers = {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(milliseconds)}
+    return headers if seconds <= _BELIEVED else {**headers, "x-should-retry": "false"}

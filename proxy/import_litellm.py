@@ -4,6 +4,7 @@ The source of the names is LiteLLM's documentation of `model_list`, `litellm_set
 `general_settings`.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,11 +34,17 @@ _BASES = {
 }
 """LiteLLM's names of vendors that speak OpenAI's API, and where; empty: only `api_base` says."""
 _KEYLESS = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio"})
+_OWN_CREDENTIALS = frozenset(
+    {"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"}
+)
+"""Those whose credentials litellm finds in the environment or on the machine: without a key in the file they need none."""
 _CHAT_ONLY = frozenset(_BASES) - {"openai", "azure", "text-completion-openai"}
 """Those without /v1/responses."""
 _STRATEGIES = {"simple-shuffle": "weighted", "latency-based-routing": "least-latency"}
 _FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _PARAMS = frozenset({"model", "api_key", "api_base", "base_url", "api_version", "weight", "timeout", "stream_timeout"})
+_LABELS = frozenset({"id", "mode", "base_model", "db_model", "description"})
+"""What `model_info` says for people and for LiteLLM's own lists."""
 _ENVIRONMENT = "os.environ/"
 
 
@@ -59,7 +66,7 @@ class Importer:
         router = _section(self._source, "router_settings")
         for index, each in enumerate(models):
             self._model(f"model_list[{index}]", each if isinstance(each, dict) else {})
-        self._aliases(router.pop("model_group_alias", None))
+        aliases = self._aliases(router.pop("model_group_alias", None))
         self._strategy(router.pop("routing_strategy", "simple-shuffle"))
         for name in _FALLBACKS:
             given = [*_list(settings.pop(name, None)), *_list(router.pop(name, None))]
@@ -67,14 +74,19 @@ class Importer:
         self._default_fallbacks(
             [*_list(settings.pop("default_fallbacks", None)), *_list(router.pop("default_fallbacks", None))]
         )
+        self._follow(aliases)
         self._failover(settings, router)
         self._drop_params(settings)
         general = _section(self._source, "general_settings")
         key = general.pop("master_key", None)
         if key is not None:
+            self.config["authenticate"] = {"keys": True}
             self.config["secrets"] = {
                 "admin_key": self._secret(str(key), "LITELLM_MASTER_KEY", "general_settings.master_key")
             }
+            self.notes.append(
+                "general_settings.master_key: nobody calls without a key; lockgate keys create makes them"
+            )
         known = {"litellm_settings": settings, "router_settings": router, "general_settings": general}
         for section, rest in known.items():
             self.notes += [f"{section}.{name}: not taken over{_why(name)}" for name in rest]
@@ -87,6 +99,9 @@ class Importer:
         name = entry.get("model_name")
         if not isinstance(name, str) or not isinstance(params, dict) or not isinstance(params.get("model"), str):
             self.notes.append(f"{where}: has no model_name or no litellm_params.model, left out")
+            return
+        if params["model"].startswith(_ENVIRONMENT):
+            self.notes.append(f"{where}.litellm_params.model: is a variable and not a vendor's model, left out")
             return
         provider, model = self._provider(where, params)
         deployment: Json = {"provider": provider, "model": "*" if model.endswith("*") else model}
@@ -101,6 +116,12 @@ class Importer:
                 )
         self.notes += [
             f"{where}.litellm_params.{each}: not taken over{_why(each)}" for each in params if each not in _PARAMS
+        ]
+        about = _section(entry, "model_info")
+        others = [name for name in entry if name not in {"model_name", "litellm_params", "model_info"}]
+        self.notes += [
+            f"{where}.{each}: not taken over{_why(each.rpartition('.')[2])}"
+            for each in (*(f"model_info.{name}" for name in about if name not in _LABELS), *others)
         ]
 
     def _provider(self, where: str, params: Json) -> tuple[str, str]:
@@ -121,8 +142,10 @@ class Importer:
 
     def _describe(self, where: str, identity: tuple[str, str, str, str], name: str) -> Json:
         vendor, base, version, key = identity
-        variable = f"{name.upper().replace('-', '_')}_API_KEY"
         native = vendor in _BASES
+        # a key that the file does not name is the vendor's own variable; one in plain text wants a variable of its own
+        owner = name if key else vendor.removeprefix("text-completion-")
+        variable = f"{owner.upper().replace('-', '_')}_API_KEY"
         provider: Json = {"kind": "openai"} if native else {"kind": "litellm", "vendor": vendor}
         url = base or _BASES.get(vendor, "")
         if native and not url:
@@ -136,7 +159,7 @@ class Importer:
             provider["api_version"] = version
         if native and vendor in _CHAT_ONLY:
             provider["responses"] = False
-        if key or vendor not in _KEYLESS:
+        if key or vendor not in _KEYLESS | _OWN_CREDENTIALS:
             provider["api_key"] = self._secret(key, variable, f"{where}.litellm_params.api_key")
         return provider
 
@@ -147,13 +170,30 @@ class Importer:
         self.notes.append(f"{where}: stood in the file in plain text; put it into the environment as {variable}")
         return f"${{{variable}:-}}"
 
-    def _aliases(self, aliases: Any) -> None:
+    def _aliases(self, aliases: Any) -> dict[str, str]:
+        """Make routes of the further names of models; returns whose they are."""
+        made: dict[str, str] = {}
+        routes = self.config["routes"]
+        if aliases is not None and not isinstance(aliases, dict):
+            self.notes.append("router_settings.model_group_alias: is no mapping, left out")
+            aliases = {}
         for alias, target in (aliases or {}).items():
             name = target.get("model") if isinstance(target, dict) else target
-            if name in self.config["routes"]:
-                self.config["routes"].setdefault(alias, {**self.config["routes"][name]})
-            else:
+            if name not in routes:
                 self.notes.append(f"router_settings.model_group_alias.{alias}: there is no model {name!r}")
+            elif alias not in routes:
+                routes[alias] = copy.deepcopy(routes[name])
+                made[alias] = str(name)
+        return made
+
+    def _follow(self, aliases: Mapping[str, str]) -> None:
+        """Let an alias fall back as its model does, where it has no fallbacks of its own."""
+        routes = self.config["routes"]
+        for alias, name in aliases.items():
+            for kind in _FALLBACKS:
+                others = [each for each in routes[name].get(kind, ()) if each != alias]
+                if others:
+                    routes[alias].setdefault(kind, others)
 
     def _strategy(self, strategy: Any) -> None:
         ours = _STRATEGIES.get(strategy, "weighted")
@@ -188,15 +228,15 @@ class Importer:
 
     def _failover(self, settings: Json, router: Json) -> None:
         failover: Json = {}
-        retries = _first(settings, router, "num_retries")
+        retries = self._number(settings, router, "num_retries")
         if isinstance(retries, int):
             failover["tries"] = retries + 1
             failover["max_attempts"] = max(6, 2 * (retries + 1))
         cooldown: Json = {}
-        rest = _first(settings, router, "cooldown_time")
-        if isinstance(rest, int | float):
+        rest = self._number(settings, router, "cooldown_time")
+        if rest is not None:
             cooldown["failing"] = cooldown["limited"] = f"{rest:g}s"
-        fails = _first(settings, router, "allowed_fails")
+        fails = self._number(settings, router, "allowed_fails")
         if isinstance(fails, int):
             cooldown["minimum"] = fails + 1
         if cooldown:
@@ -210,6 +250,16 @@ class Importer:
             if theirs in section:
                 self._timeout(self.config.setdefault("timeouts", {}), ours, section.pop(theirs), theirs)
 
+    def _number(self, settings: Json, router: Json, name: str) -> int | float | None:
+        """The router's value before the general one; both are taken out. What is no number is said."""
+        general, own = settings.pop(name, None), router.pop(name, None)
+        value = own if own is not None else general
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        if value is not None:
+            self.notes.append(f"{name}: {value!r} is no number, left out")
+        return None
+
     def _drop_params(self, settings: Json) -> None:
         if settings.pop("drop_params", False) is True:
             for provider in self.config["providers"].values():
@@ -217,10 +267,13 @@ class Importer:
                     provider["unsupported"] = "drop"
 
     def _timeout(self, timeouts: Json, ours: str, value: Any, where: str) -> None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            timeouts[ours] = f"{value:g}s"
-        else:
+        if not isinstance(value, int | float) or isinstance(value, bool):
             self.notes.append(f"{where}: {value!r} is no number of seconds, left out")
+            return
+        before = timeouts.get(ours, f"{value:g}s")
+        if before != f"{value:g}s":
+            self.notes.append(f"{where}: another deployment of this name has {before}; the longer one holds for all")
+        timeouts[ours] = f"{max(value, float(before.removesuffix('s'))):g}s"
 
 
 def convert(source: Mapping[str, Any]) -> tuple[Json, list[str]]:
@@ -239,17 +292,17 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _first(settings: Json, router: Json, name: str) -> Any:
-    """The router's value before the general one; both are taken out."""
-    general, own = settings.pop(name, None), router.pop(name, None)
-    return own if own is not None else general
-
-
 def _reference(value: Any) -> str:
     text = str(value)
     return f"${{{text.removeprefix(_ENVIRONMENT)}:-}}" if text.startswith(_ENVIRONMENT) else text
 
 
+_VARIABLES = {
+    "vertex_project": "VERTEXAI_PROJECT",
+    "vertex_location": "VERTEXAI_LOCATION",
+    "vertex_credentials": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+"""Where litellm looks for what it is not told."""
 _WHY: list[tuple[Callable[[str], bool], str]] = [
     (
         lambda name: name in {"rpm", "tpm"},
@@ -266,4 +319,7 @@ _WHY: list[tuple[Callable[[str], bool], str]] = [
 
 
 def _why(name: str) -> str:
+    variable = name.upper() if name.startswith("aws_") else _VARIABLES.get(name)
+    if variable is not None:
+        return f": set {variable} in the environment"
     return next((why for fits, why in _WHY if fits(name)), "")

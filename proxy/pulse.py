@@ -40,6 +40,14 @@ class Pulse:
         self._loop = asyncio.get_running_loop()
         self._wait(self._loop)
 
+    def forget(self) -> None:
+        """Begin anew: what held the loop so far held up nobody, for nobody could come in yet. Must run on the loop."""
+        self._worst = deque([0.0], maxlen=_WINDOW)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._loop is not None:
+            self._wait(self._loop)
+
     async def aclose(self) -> None:
         """Stop; who waits for a beat gets it."""
         if self._timer is not None:

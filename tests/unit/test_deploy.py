@@ -1,9 +1,11 @@
 """The stack's files, checked by the published schemas and by their own words: no container engine runs them here."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,15 @@ def test_the_balancer_asks_an_instance_again_before_the_next_one_stops_accepting
     assert max(map(float, away)) < server.drain_delay
 
 
+def test_the_balancer_keeps_the_operators_routes_and_no_others_from_strangers() -> None:
+    """Feedback on an answer is every caller's."""
+    (pattern,) = re.findall(r"location ~ (\S+) \{", (ROOT / "deploy" / "nginx.conf").read_text())
+    for path in ("/admin/keys", "/metrics", "/ui", "/ui/app.js", "/system/cache/stats", "/system/cache/clear", "/system/health", "/system/security-metrics", "/system/cache/feedback/x"):  # fmt: skip
+        assert re.search(pattern, path), path
+    for path in ("/v1/chat/completions", "/auth/login", "/health/live", "/docs", "/system/cache/feedback"):
+        assert not re.search(pattern, path), path
+
+
 def test_instances_do_not_share_their_state() -> None:
     """The second one would be refused."""
     services = stack("docker-compose.prod.yml")["services"]
@@ -161,6 +172,15 @@ def test_every_variable_of_the_stack_stands_in_the_sample() -> None:
         if not name.endswith("_IMAGE")
     }
     assert {name for name in wanted if not re.search(rf"^#? ?{name}=", sample, re.MULTILINE)} == set()
+
+
+def test_only_the_scaler_says_how_many_instances_there_are() -> None:
+    """Else each `kubectl apply` would end those that the scaler had added, with their streams."""
+    (scaler,) = documents(BASE / "hpa.yaml")
+    (instances,) = documents(BASE / "statefulset.yaml")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == instances["metadata"]["name"]
+    assert scaler["spec"]["minReplicas"] >= 2
+    assert "replicas" not in instances["spec"]
 
 
 def test_a_pod_has_the_least_power() -> None:
@@ -206,12 +226,61 @@ def test_the_image_runs_as_nobody_special_from_hashed_packages() -> None:
 def test_the_bill_of_materials_has_what_is_installed() -> None:
     """With version, licence and hashes."""
     told = subprocess.run(
-        [sys.executable, "deploy/sbom.py", "requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "deploy/sbom.py", "deploy/requirements.lock"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     parts = {each["name"]: each for each in yaml.safe_load(told)["components"]}
     assert {"litestar", "aiohttp", "mlflow", "qdrant-client"} <= set(parts)
     assert all(each["hashes"] for each in parts.values())
     assert parts["aiohttp"]["purl"] == f"pkg:pypi/aiohttp@{parts['aiohttp']['version']}"
+
+
+def pinned(path: str) -> set[str]:
+    """`name==version` of everything that a lock file names."""
+    return set(re.findall(r"^[a-z0-9._-]+==[^ ;\\]+", (ROOT / path).read_text(), re.MULTILINE))
+
+
+def test_the_image_has_what_was_tested_and_not_what_tests_it() -> None:
+    """Its lock is the tests' lock without their own tools: the same versions, all that the project asks for, nothing more."""
+    mine, tested = pinned("deploy/requirements.lock"), pinned("requirements.lock")
+    assert mine < tested
+    names = {each.partition("==")[0] for each in mine}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.split(r"[\[<>=!~ ]", each)[0] for each in project["dependencies"]} <= names
+    assert names.isdisjoint({"pytest", "mypy", "ruff", "uv", "hypothesis", "setuptools"})
+    assert "-r deploy/requirements.lock" in DOCKERFILE
+
+
+def test_versions_that_carried_malware_cannot_be_locked() -> None:
+    """Whatever an index says is newest."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (asked,) = [each for each in project["dependencies"] if each.startswith("litellm")]
+    assert {"!=1.82.7", "!=1.82.8"} <= set(asked.removeprefix("litellm").split(","))
+    assert pinned("requirements.lock").isdisjoint({"litellm==1.82.7", "litellm==1.82.8"})
+
+
+@pytest.mark.timeout(200)
+def test_no_locked_package_has_a_known_vulnerability(tools: Path, tmp_path: Path) -> None:
+    """By pip-audit, where the advisories can be had; an index without them is no all-clear, and the skip says so."""
+    found = tmp_path / "found.json"
+    options = ("--disable-pip", "--require-hashes", "--progress-spinner=off", "--timeout=10", "--format=json")
+    said = subprocess.run(
+        [tools / "pip-audit", *options, f"--output={found}", "--requirement=requirements.lock"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not found.exists():
+        pytest.skip(f"the advisories cannot be had here: {(said.stderr.strip() or 'no word').splitlines()[-1][:200]}")
+    parts = json.loads(found.read_text())["dependencies"]
+    if all("skip_reason" in each for each in parts):
+        pytest.skip(f"the advisories cannot be had here: {parts[0]['skip_reason']}")
+    told = {each["name"]: [bug["id"] for bug in each["vulns"]] for each in parts if each.get("vulns")}
+    assert told == {}
 
 
 PERMISSIVE = (

@@ -19,6 +19,7 @@ from adapters.fake_server import FakeServer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT = 2_000_000
+RENAME = {"max_tokens": "max_completion_tokens", "system": "developer"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -31,7 +32,10 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
                 "server": {"body_limit": LIMIT},
                 "cors": {"origins": ["https://app.example.com"]},
                 "providers": {"up": {"kind": "openai", "base_url": base_url, "api_key": "sk-up"}},
-                "routes": {"*": {"deployments": [{"provider": "up", "model": "*"}]}},
+                "routes": {
+                    "*": {"deployments": [{"provider": "up", "model": "*"}]},
+                    "renaming": {"deployments": [{"provider": "up", "model": "echo", "rename": RENAME}]},
+                },
             },
         ) as gate,
     ):
@@ -267,6 +271,9 @@ async def test_head_on_models_has_no_body(wire: Connection) -> None:
         ("POST", "/v1/images/generations", 404, "unknown_url"),
         ("GET", "/v1/responses/resp_1", 404, "unknown_url"),
         ("DELETE", "/v1/responses/resp_1", 404, "unknown_url"),
+        ("POST", "/v1/files", 404, "unknown_url"),
+        ("POST", "/v1/batches", 404, "unknown_url"),
+        ("POST", "/v1/audio/speech", 404, "unknown_url"),
         ("GET", "/openai/deployments/x/nothing", 404, "unknown_url"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
@@ -369,6 +376,17 @@ async def test_what_is_stored_at_the_provider_is_refused(wire: Connection, membe
     assert (await wire.request("POST", "/v1/responses", body)).status == 200
 
 
+async def test_what_goes_on_at_the_provider_after_the_answer_is_refused(wire: Connection) -> None:
+    """A response in the background would be fetched later, by an id that is nobody's here."""
+    for background in (True, False):
+        body = json.dumps({"model": "echo", "input": "hi", "background": background}).encode()
+        answer = await wire.request("POST", "/v1/responses", body)
+        if background:
+            assert_error(answer, 400, "unsupported_parameter", "background")
+        else:
+            assert answer.status == 200
+
+
 async def test_references_to_stored_files_are_refused(wire: Connection) -> None:
     """In chat parts and in Responses items."""
     part = {"type": "file", "file": {"file_id": "file-1"}}
@@ -400,3 +418,26 @@ async def test_two_hundred_calls_at_once_get_each_their_own_answer(live: tuple[G
             assert text in answer.body.decode()
 
     await asyncio.gather(*(one(number) for number in range(200)))
+
+
+async def test_an_idempotency_key_is_not_heeded(live: tuple[Gateway, FakeServer], wire: Connection) -> None:
+    """As documented: two calls under one key are two calls, and the provider is not shown it."""
+    for text in ("first", "second"):
+        answer = await wire.request("POST", CHAT, chat(text=text), idempotency_key="one")
+        assert answer.json["choices"][0]["message"]["content"] == text
+        assert "idempotency-key" not in received(live[1]).headers
+
+
+@pytest.mark.parametrize(
+    ("model", "limit", "role"), [("renaming", "max_completion_tokens", "developer"), ("echo", "max_tokens", "system")]
+)
+async def test_members_are_renamed_where_that_is_configured_and_nowhere_else(
+    live: tuple[Gateway, FakeServer], wire: Connection, model: str, limit: str, role: str
+) -> None:
+    """A model that knows `max_tokens` and `system` by other names gets them under those."""
+    messages = [{"role": "system", "content": "be short"}, {"role": "user", "content": "hi"}]
+    body = json.dumps({"model": model, "messages": messages, "max_tokens": 7}).encode()
+    assert (await wire.request("POST", CHAT, body)).status == 200
+    sent = json.loads(received(live[1]).body)
+    assert (sent["model"], sent[limit], sent["messages"][0]["role"]) == ("echo", 7, role)
+    assert len(sent) == 3

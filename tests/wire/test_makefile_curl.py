@@ -1,8 +1,11 @@
 """The operator's targets, against a running gateway."""
 
 import asyncio
+import contextlib
+import json
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,7 @@ STORES = ("check-qdrant", "check-mlflow")
 CACHE = ("test-exact-cache", "test-cache-performance", "test-cache-with-logs", "cache-stats", "clear-cache")
 NAMES = "groq-kimi-primary", "gpt-4o-primary", "gemini-secondary", "openrouter-fallback", "text-embedding"
 ROUTES = {name: {"deployments": [{"provider": "fake", "model": "echo"}]} for name in NAMES}
+DEAD = {**ROUTES, "gpt-4o-primary": {"deployments": [{"provider": "fake", "model": "echo+status=503"}]}}
 FULL = {**CONFIG, "routes": ROUTES, "exact_cache": {}, "semantic_cache": {}, "record": {"mlflow": ""}}
 
 
@@ -104,3 +108,64 @@ async def test_a_target_fails_when_what_it_checks_is_not_so(
         code, said = await make(target, **{"url": running.url, "ADMIN": ADMIN, **variables})
         assert code != 0
         assert "FAILED: " in said
+
+
+BROKEN: dict[str, tuple[dict[str, object], str]] = {
+    "status": ({"qdrant": {"url": "http://127.0.0.1:9"}}, "a part is not well"),
+    "check-qdrant": ({"qdrant": {"url": "http://127.0.0.1:9"}}, '"qdrant":"degraded"'),
+    "test-exact-cache": ({"exact_cache": {"max_answer": "1B"}}, "x-lockgate-cache is 'miss', not 'hit-exact'"),
+    "test-semantic-cache": ({"semantic_cache": {"shadow": True}}, "no hit"),
+    "test-cache-performance": ({"exact_cache": {"max_answer": "1B"}}, "is 'miss', not 'hit-exact'"),
+    "check-litellm": ({"routes": DEAD}, "the call: "),
+    "test-cache-with-logs": ({"exact_cache": {"max_answer": "1B"}}, "x-lockgate-cache is 'miss', not 'hit-exact'"),
+}
+"""By target: what stands in the way of what it checks, and what it says of that."""
+
+
+@pytest.mark.parametrize("target", BROKEN)
+async def test_a_target_finds_what_is_there_and_does_not_work(tmp_path: Path, target: str) -> None:
+    """A gateway that answers, with one thing in it that does not do what it is for."""
+    broken, said_of_it = BROKEN[target]
+    async with gateway(tmp_path, {**FULL, **broken}) as running:
+        code, said = await make(target, running.url, ADMIN=ADMIN)
+    assert code != 0
+    assert "FAILED: " in said
+    assert said_of_it in said
+
+
+@contextlib.asynccontextmanager
+async def embedder(*vectors: list[float]) -> AsyncIterator[str]:
+    """Something that answers every request with these vectors; its address."""
+    data = [{"object": "embedding", "index": number, "embedding": each} for number, each in enumerate(vectors)]
+    body = json.dumps({"object": "list", "data": data, "model": "m"}).encode()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+LAMP, LIGHTHOUSE = [0.25, -3.5e-05, 1.0], [0.5, 0.5, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "why"),
+    [
+        ((LAMP, LIGHTHOUSE, LAMP), ""),
+        ((LAMP, LIGHTHOUSE, [0.2500001, -3.4e-05, 1.0]), ""),
+        ((LAMP, LIGHTHOUSE), "2 vectors and not 3"),
+        ((LAMP, LAMP, LAMP), "two texts have one vector"),
+        ((LAMP, LIGHTHOUSE, LIGHTHOUSE), "one text has two vectors"),
+        (([0.0, 0.0], LIGHTHOUSE[:2], [0.0, 0.0]), "one text has two vectors"),
+    ],
+)
+async def test_vectors_that_say_nothing_of_their_texts_are_found(vectors: tuple[list[float], ...], why: str) -> None:
+    """As many as texts, apart for other texts, the same for the same but for the last digits."""
+    async with embedder(*vectors) as address:
+        code, said = await make("check-tei", "http://127.0.0.1:1", EMBEDDINGS_URL=address)
+    assert (code != 0, f"FAILED: {why}" in said) == (bool(why), bool(why)), said

@@ -87,7 +87,7 @@ async def test_requests_are_counted_by_caller() -> None:
     call = call_of()
     with pytest.raises(RateLimited) as caught:
         await handle(call)
-    assert caught.value.headers == {"retry-after": "600", "retry-after-ms": "600000"}
+    assert caught.value.headers == {"retry-after": "600", "retry-after-ms": "600000", "x-should-retry": "false"}
     assert json.loads(caught.value.body())["error"]["type"] == "requests"
     assert left(call) == (0, None)
     assert await send(handle, call_of(Caller(id="k1", kind="token"))) == (1, None)

@@ -1,11 +1,15 @@
 import json
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from proxy.build import plan
-from proxy.config import FakeConfig
+from proxy.config import Config, FakeConfig
 from proxy.config_file import ConfigError, default_text, parse_config, schema
+from proxy.moved import MOVED, unknown
 
 ROOT = Path(__file__).parents[3]
 SMALL = "providers: {p: {kind: fake}}\nroutes: {r: {deployments: [{provider: p, model: m}]}}\n"
@@ -45,11 +49,73 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
         (SMALL + "secrets: {admin_key: '${NOT_THERE}'}\n", "NOT_THERE is not set"),
         (SMALL.replace("[{provider: p, model: m}]", "[], fallbacks: [none]"), "no route 'none'"),
         (SMALL.replace("[{provider: p, model: m}]", "[]"), "neither deployments nor fallbacks"),
+        (SMALL.replace("fake}", "openai, base_url: api.openai.com/v1}"), "providers.p.base_url: must be an address"),
+        (SMALL.replace("fake}", "openai, base_url: 'http://'}"), "providers.p.base_url: must be an address"),
+        (SMALL + "qdrant: {url: 'qdrant:6333'}\n", "qdrant.url: must be an address"),
+        (SMALL + "record: {otlp: {url: 'collector:4318'}}\n", "record.otlp.url: must be an address"),
+        (SMALL + "cors: {origins: [app.example.com]}\n", "'app.example.com' is no origin"),
+        (SMALL + "cors: {origins: ['https://app.example.com/']}\n", "'https://app.example.com/' is no origin"),
+        (SMALL + "exact_cache:\n", "exact_cache: is empty; write {}"),
+        (SMALL + "authenticate: {login: }\n", "authenticate.login: is empty; write {}"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, part: str) -> None:
     """Before anything listens."""
     assert any(part in problem for problem in problems(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("exact_cach: {}", "exact_cach: unknown key; did you mean exact_cache? known here: providers, "),
+        ("exact_cache: {tll: 5s}", "exact_cache.tll: unknown key; did you mean ttl? known here: ttl, "),
+        ("zzz: {}", "zzz: unknown key; known here: providers, "),
+        ("model_list: []", "model_list: belongs to a LiteLLM proxy's file: lockgate import litellm FILE "),
+    ],
+)
+def test_a_key_that_is_not_known_is_told_what_was_meant(text: str, said: str) -> None:
+    """The nearest one, or where it went."""
+    assert any(problem.startswith(said) for problem in problems(f"{SMALL}{text}\n"))
+
+
+def test_a_key_that_moved_is_refused_with_its_new_name() -> None:
+    """An upgrade never takes an old file for something else, and says what to write."""
+    moved = {"record.keep": "is now ledger.keep", "routes.*.ttl": "is now routes.*.cache_ttl"}
+    assert unknown("record.keep", "keep", ["mlflow"], moved) == "record.keep: is now ledger.keep"
+    assert unknown("routes.gpt-4.1.ttl", "ttl", ["cache_ttl"], moved) == "routes.gpt-4.1.ttl: is now routes.*.cache_ttl"
+
+
+def known_paths(kind: object, path: str = "") -> Iterator[str]:
+    """Every path that the configuration has, with `*` for the names that a user chooses."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for name, hint in typing.get_type_hints(kind).items():
+            here = f"{path}.{name}" if path else name
+            yield here
+            yield from known_paths(hint, here)
+    for part in typing.get_args(kind):
+        yield from known_paths(part, f"{path}.*" if typing.get_origin(kind) is dict else path)
+
+
+def test_what_moved_is_gone_and_where_it_went_is_there() -> None:
+    """Else the table would send somebody to a key that is refused."""
+    paths = set(known_paths(Config))
+    assert paths.isdisjoint(MOVED)
+    assert {said.removeprefix("is now ") for said in MOVED.values() if said.startswith("is now ")} <= paths
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "https://app.example.com", "http://localhost:3000", "tauri://localhost"]
+)
+def test_every_kind_of_origin_may_be_named(origin: str) -> None:
+    """Programs with a page inside have schemes of their own."""
+    assert parse_config(f"{SMALL}cors: {{origins: ['{origin}']}}\n", {}).cors is not None
+
+
+def test_a_provider_whose_address_is_not_set_is_not_there() -> None:
+    """As one without its key: a file with `${AZURE_API_BASE:-}` serves machines without Azure."""
+    text = SMALL.replace("fake}", "openai, base_url: '${AZURE_API_BASE:-}', api_key: k}")
+    assert plan(parse_config(text, {}), lambda _url: True).absent["provider p"] == "its base_url is empty"
+    assert plan(parse_config(text, {"AZURE_API_BASE": "https://a.example"}), lambda _url: True).absent == {}
 
 
 def test_variables_come_from_the_environment_and_cannot_change_the_file() -> None:

@@ -41,7 +41,7 @@ def test_public_wants_authentication_of_any_kind(authenticate: dict[str, object]
     assert problems(authenticate=authenticate) == []
 
 
-@pytest.mark.parametrize("config", [{}, {"authenticate": None}, {"authenticate": {"keys": False}}])
+@pytest.mark.parametrize("config", [{}, {"authenticate": {"keys": False}}])
 def test_public_without_authentication_does_not_start(config: dict[str, Any]) -> None:
     """Also with an admin key: it is one key for everything, and nobody's."""
     for secrets in ({}, {"admin_key": GOOD}):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from proxy.build import plan
 from proxy.config_file import parse_config
 from proxy.import_litellm import convert
 
@@ -23,7 +24,14 @@ model_list:
     litellm_params: {model: groq/*, api_key: os.environ/GROQ_API_KEY}
   - model_name: plain
     litellm_params: {model: gpt-4o-mini}
-    model_info: {id: x}
+    model_info: {id: x, input_cost_per_token: 0.000001}
+    tpm: 1000
+  - model_name: bedrock
+    litellm_params: {model: bedrock/anthropic.claude-v2, aws_region_name: eu-west-1, timeout: 20}
+  - model_name: bedrock
+    litellm_params: {model: vertex_ai/claude, vertex_project: mine, timeout: 40}
+  - model_name: bedrock
+    litellm_params: {model: text-completion-openai/gpt-3.5-turbo-instruct, timeout: 30}
 litellm_settings:
   num_retries: 2
   drop_params: true
@@ -50,7 +58,7 @@ def converted() -> tuple[dict[str, Any], list[str]]:
 
 def test_the_result_is_a_valid_configuration(converted: tuple[dict[str, Any], list[str]]) -> None:
     config = parse_config(yaml.safe_dump(converted[0], sort_keys=False), {"OPENAI_API_KEY": "k"})
-    assert set(config.routes) == {"gpt-4o", "claude", "local", "groq/*", "plain", "gpt-4"}
+    assert set(config.routes) == {"gpt-4o", "claude", "local", "groq/*", "plain", "bedrock", "gpt-4"}
 
 
 def test_models_become_routes_over_providers(converted: tuple[dict[str, Any], list[str]]) -> None:
@@ -94,12 +102,46 @@ def test_no_secret_leaves_the_source(converted: tuple[dict[str, Any], list[str]]
     assert config["secrets"] == {"admin_key": "${LITELLM_MASTER_KEY:-}"}
 
 
+def test_who_had_to_present_a_key_still_has_to(converted: tuple[dict[str, Any], list[str]]) -> None:
+    """A master key closes LiteLLM's proxy to everybody without one."""
+    assert converted[0]["authenticate"] == {"keys": True}
+    assert "authenticate" not in convert({"model_list": yaml.safe_load(SOURCE)["model_list"]})[0]
+
+
+def test_an_alias_falls_back_as_its_model_does(converted: tuple[dict[str, Any], list[str]]) -> None:
+    """And has a list of its own, that a change in one place does not change the other."""
+    routes = converted[0]["routes"]
+    assert routes["gpt-4"] == routes["gpt-4o"]
+    assert routes["gpt-4"]["deployments"] is not routes["gpt-4o"]["deployments"]
+
+
+def test_credentials_that_stand_elsewhere_are_not_missed_here(converted: tuple[dict[str, Any], list[str]]) -> None:
+    """A provider with an empty key would not be there: AWS and Google have theirs in the environment."""
+    providers = converted[0]["providers"]
+    assert "api_key" not in providers["bedrock"]
+    assert "api_key" not in providers["vertex_ai"]
+    assert providers["text-completion-openai"]["api_key"] == "${OPENAI_API_KEY:-}"
+    planned = plan(parse_config(yaml.safe_dump(converted[0]), {}), lambda _: True)
+    assert {"bedrock", "vertex_ai"} <= set(planned.providers)
+
+
+def test_of_several_patiences_the_longest_holds(converted: tuple[dict[str, Any], list[str]]) -> None:
+    """A route has one; a deployment that was given more time keeps it."""
+    assert converted[0]["routes"]["bedrock"]["timeouts"] == {"total": "40s"}
+    assert sum("the longer one holds" in note for note in converted[1]) == 2
+
+
 @pytest.mark.parametrize(
     "said",
     [
         "model_list[0].litellm_params.rpm",
         "model_list[2].litellm_params.api_key",
         "fallbacks: there is no model 'nowhere'",
+        "model_list[5].model_info.input_cost_per_token: not taken over: see prices",
+        "model_list[5].tpm: not taken over: see caller_limits",
+        "model_list[6].litellm_params.aws_region_name: not taken over: set AWS_REGION_NAME",
+        "model_list[7].litellm_params.vertex_project: not taken over: set VERTEXAI_PROJECT",
+        "general_settings.master_key: nobody calls without a key",
         "litellm_settings.success_callback",
         "litellm_settings.cache",
         "router_settings.redis_host",
@@ -123,3 +165,20 @@ def test_a_broken_entry_is_left_out_and_said() -> None:
     )
     assert list(config["routes"]) == ["y"]
     assert [note[:13] for note in notes] == ["model_list[0]", "model_list[1]"]
+
+
+def test_what_has_another_shape_than_documented_is_said_and_stops_nothing() -> None:
+    """Variables where a value must be known, texts for numbers, lists for mappings."""
+    entry = {"model_name": "x", "litellm_params": {"model": "openai/m"}}
+    unknown = {"model_name": "y", "litellm_params": {"model": "os.environ/MODEL"}}
+    router = {"num_retries": "3", "cooldown_time": "os.environ/REST", "allowed_fails": 1, "model_group_alias": ["a"]}
+    config, notes = convert({"model_list": [entry, unknown], "router_settings": router, "general_settings": None})
+    assert list(config["routes"]) == ["x"]
+    assert config["failover"] == {"cooldown": {"minimum": 2}}
+    for said in (
+        "model_list[1].litellm_params.model: ",
+        "num_retries: '3'",
+        "cooldown_time: ",
+        "router_settings.model_group_alias: ",
+    ):
+        assert any(note.startswith(said) for note in notes), said

@@ -56,6 +56,18 @@ def test_a_loop_that_was_held_for_a_second_is_degraded() -> None:
     assert pulse.state() == "degraded"
 
 
+def test_what_held_the_loop_before_anybody_could_come_is_forgotten() -> None:
+    """What was told of it, and the delay that goes on: else every start would look like trouble for ten seconds."""
+    pulse, loop = started()
+    loop.fire(late=4.0)
+    loop.now += 3.0
+    pulse.forget()
+    assert pulse.state() == "ok"
+    loop.fire(late=0.01)
+    assert pulse.state() == "ok"
+    assert round(pulse.worst, 3) == 0.01
+
+
 async def test_who_waits_is_woken_every_second_and_at_the_end() -> None:
     """One that is cancelled takes nothing from the others."""
     pulse = Pulse()

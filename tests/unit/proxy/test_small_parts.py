@@ -201,6 +201,12 @@ def test_retry_headers_agree(seconds: float, whole: str, milliseconds: str) -> N
     assert retry_headers(seconds) == {"retry-after": whole, "retry-after-ms": milliseconds}
 
 
+def test_a_wait_that_no_sdk_believes_says_not_to_retry() -> None:
+    """Over a minute they come back after a second of their own: they are told not to."""
+    assert "x-should-retry" not in retry_headers(60.0)
+    assert retry_headers(61.0) == {"retry-after": "61", "retry-after-ms": "61000", "x-should-retry": "false"}
+
+
 def test_every_error_has_four_keys_and_no_status_without_a_meaning() -> None:
     """Code is a text or null."""
     made: list[errors.GatewayError] = [
