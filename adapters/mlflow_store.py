@@ -2,9 +2,12 @@
 a process of its own, and is looked up by name there.
 """
 
+import contextlib
+import fcntl
+import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlflow.entities import Metric, RunTag, ViewType
@@ -81,14 +84,43 @@ class LocalStore:
         with self._lock:
             if self._store is None:
                 try:
+                    make_database(self._database, self._artifacts)
                     store = SqlAlchemyStore(f"sqlite:///{self._database}", self._artifacts.as_uri())
-                    self._database.chmod(0o600)
-                    _share(self._database)
                     self._experiment_id = _experiment(store, self._experiment)
                 except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
                     raise Unavailable(str(error)[:200]) from error
                 self._store = store
             return self._store
+
+
+def make_database(database: Path, artifacts: Path) -> None:
+    """Make the file where there is none, whole or not at all, whoever else is at it. Raises what MLflow raises, OSError.
+
+    MLflow makes it in many steps, during which two trip over one another and a killed one leaves what nobody can open.
+    """
+    if database.exists():
+        return
+    with _alone(database.with_name(f"{database.name}.lock")):
+        if database.exists():
+            return
+        fresh = database.with_name(f"{database.name}.new")
+        for left in ("", "-journal", "-wal", "-shm"):
+            fresh.with_name(f"{fresh.name}{left}").unlink(missing_ok=True)
+        SqlAlchemyStore(f"sqlite:///{fresh}", artifacts.as_uri()).engine.dispose()
+        fresh.chmod(0o600)
+        _share(fresh)
+        fresh.rename(database)
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """While no other process is; the system lets go for one that dies."""
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _experiment(store: SqlAlchemyStore, name: str) -> str:

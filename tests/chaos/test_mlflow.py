@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -389,6 +390,30 @@ async def test_without_a_server_records_go_to_a_store_of_its_own(tmp_path: Path,
         (shipper,) = psutil.Process(gate.process.pid).children()
         gate.process.kill()
         await asyncio.to_thread(shipper.wait, 5)
+
+
+async def test_the_local_store_is_made_whole_by_one_of_many(tmp_path: Path) -> None:
+    """The gateway and `lockgate mlflow`, started together, do not trip over one another; nor over one that was killed."""
+    database = tmp_path / "mlflow.db"
+    code = "import sys; from pathlib import Path; from adapters.mlflow_store import make_database; "
+    code += "make_database(Path(sys.argv[1]), Path(sys.argv[1]).parent / 'mlartifacts')"
+
+    def making() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", code, str(database)], stderr=subprocess.DEVNULL)
+
+    fresh, first = tmp_path / "mlflow.db.new", making()
+    async with asyncio.timeout(60):
+        while not fresh.exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
+    first.kill()
+    first.wait()
+    assert not database.exists()
+    both = [making(), making()]
+    assert [await asyncio.to_thread(each.wait, 60) for each in both] == [0, 0]
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        assert len(connection.execute("select version_num from alembic_version").fetchall()) == 1
+        assert connection.execute("select count(*) from experiments").fetchall() == [(1,)]
+    assert not await asyncio.to_thread(lambda: list(tmp_path.glob("mlflow.db.new*")))
 
 
 async def test_a_call_that_is_cut_off_is_sealed_once_with_what_was_streamed(tmp_path: Path, base_url: str) -> None:
