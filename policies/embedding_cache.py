@@ -104,7 +104,7 @@ class EmbeddingCache:
         reply = await ask(call)
         if reply.status != _OK:
             return reply
-        if call.cache.store and not call.record.fallbacks:
+        if call.cache.store and ttl > 0 and not call.record.fallbacks:
             self._keep_when_over(batch, missing, reply)
         return reply.through(partial(_completed, batch, missing)) if batch.found else reply
 

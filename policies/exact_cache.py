@@ -90,7 +90,8 @@ class ExactCache:
             record.cache = "bypass"
             self._kept.counts.bypassed += 1
         reply = await self._go_on(call, next)
-        if controls.store and reply.status == _OK and not record.fallbacks and not record.cache.startswith("hit"):
+        kept = controls.store and self._ttl(call) > 0 and not record.cache.startswith("hit")
+        if kept and reply.status == _OK and not record.fallbacks:
             self._keep_when_over(call, key, reply)
         return reply
 

@@ -164,7 +164,7 @@ class SemanticCache:
             record.cache = "bypass"
             self._kept.counts.bypassed += 1
         reply = await _go_on(call, next)
-        if call.cache.store and reply.status == _OK and not record.fallbacks:
+        if call.cache.store and self._ttl(call) > 0 and reply.status == _OK and not record.fallbacks:
             self._keep_when_over(call, asked, vector, reply)
         return reply
 

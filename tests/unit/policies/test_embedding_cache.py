@@ -162,14 +162,15 @@ async def test_an_answer_that_lacks_an_input_is_an_error_and_not_stored(cache: C
 async def test_requests_say_what_they_want(cache: Cache) -> None:
     """no-cache, no-store, max-age and only-if-cached hold for batches too."""
     upstream = Embedder()
-    await cache.ask(upstream, ["a"], CacheControls(store=False))
+    for controls in (CacheControls(store=False), CacheControls(ttl=0.0)):
+        await cache.ask(upstream, ["a"], controls)
     with pytest.raises(NotCached):
         await cache.ask(upstream, ["a"], CacheControls(only_if_cached=True))
     call, _ = await cache.ask(upstream, ["a"], CacheControls(look_up=False))
     assert call.record.cache == "bypass"
     cache.clock.now += 10
     await cache.ask(upstream, ["a"], CacheControls(max_age=9))
-    assert len(upstream.asked) == 3
+    assert len(upstream.asked) == 4
     call, _ = await cache.ask(upstream, ["a"], CacheControls(only_if_cached=True, max_age=9))
     assert call.record.cache == "hit-exact"
 

@@ -13,7 +13,9 @@ from policies.cache_kept import Counts, ExactKept, Served
 from policies.cache_memory import Memory
 from policies.cache_writer import CacheWriter
 from policies.exact_cache import ExactCache, ExactCacheConfig
+from policies.single_flight import SingleFlight, SingleFlightConfig
 from proxy.call import CacheControls, Call, Caller, Usage, Verdict
+from proxy.chain import chain
 from proxy.config import Qdrant
 from proxy.entries import EVERYTHING, Entry, Scored, Selection, StoreUnavailable
 from proxy.errors import NotCached, UpstreamUnavailable
@@ -148,6 +150,39 @@ async def test_the_same_call_is_answered_without_asking(cache: Cache) -> None:
         cache.forget()
     assert len(upstream.calls) == 1
     assert (cache.kept.counts.hits_memory, cache.kept.counts.hits_store) == (1, 1)
+
+
+@pytest.mark.parametrize("controls", [CacheControls(store=False), CacheControls(ttl=0.0)], ids=["no-store", "ttl 0"])
+async def test_what_may_not_be_kept_is_not(cache: Cache, controls: CacheControls) -> None:
+    upstream = Upstream()
+    for _ in range(2):
+        await cache.ask(upstream, make_call(route=ROUTE).replace(cache=controls))
+    assert len(upstream.calls) == 2
+
+
+async def test_a_flight_is_not_begun_for_what_memory_holds(cache: Cache) -> None:
+    """And is where the request will not have it, or another shape than can be given."""
+    flights = SingleFlight(SingleFlightConfig(), cache.policy._guards, at_hand=cache.policy.at_hand)
+    upstream = Upstream()
+    rest = chain([cache.policy], upstream)
+
+    async def ask(**controls: Any) -> Call:
+        call = make_call(route=ROUTE).replace(cache=CacheControls(**controls))
+        reply = await flights(call, rest)
+        assert b"".join([item async for item in reply.items]) == body()
+        await reply.aclose("complete")
+        await cache.kept.writer.emptied()
+        return call
+
+    assert [(await ask()).record.flight for _ in range(2)] == ["led", ""]
+    assert cache.kept.counts.hits_memory == 1
+    for controls in ({"look_up": False}, {"exact": False}, {"max_age": 0.0}):
+        cache.clock.now += 1
+        call = await ask(**controls)
+        assert (call.record.flight, call.record.cache) != ("", "hit-exact"), controls
+    cache.forget()
+    call = await ask()
+    assert (call.record.flight, call.record.cache) == ("led", "hit-exact")
 
 
 async def test_one_entry_serves_streams_and_whole_answers(cache: Cache) -> None:

@@ -12,7 +12,7 @@ from support.guards import Settings, guarding, nobody
 
 from policies.guards.security import Security
 from policies.guards.texts import read_texts
-from proxy.call import Call, Caller, Head
+from proxy.call import Call, Caller, Head, Record
 from proxy.deployments import Route
 from proxy.endpoints import COMPLETIONS, EMBEDDINGS, MODERATIONS, RESPONSES
 from proxy.errors import BadRequest, GuardBlocked, GuardUnavailable
@@ -764,3 +764,38 @@ async def test_the_answer_comes_through_untouched() -> None:
     policy = guarding(INJECTION).input
     assert policy is not None
     assert await text_of(await policy(make_call(), Upstream())) == b"{}"
+
+
+async def test_the_same_clean_call_again_is_told_the_same() -> None:
+    """The same members on the same endpoint, under the same guards; any other is judged, and a finding is found again."""
+    policy = guarding([{"kind": "personal_data"}, {"kind": "injection"}]).input
+    assert policy is not None
+    upstream = Upstream()
+    calls = [make_call(messages=[message("user", "what is the weather?")]) for _ in range(2)]
+    for call in calls:
+        await policy(call, upstream)
+    first, again = (call.record for call in calls)
+    assert first.guards == again.guards
+    assert {verdict.action for verdict in again.guards} == {"allow"}
+    assert first.guard == again.guard == "allow"
+    for _ in range(2):
+        await policy(make_call(messages=[message("user", MAIL)]), upstream)
+        assert b"redacted" in bytes(upstream.calls[-1].head.members["messages"])
+        with pytest.raises(GuardBlocked):
+            await policy(make_call(messages=[message("user", ATTACK)]), upstream)
+    seen = make_call(messages=[message("user", [{"type": "image_url", "image_url": {"url": "data:,x"}}])])
+    for _ in range(2):
+        call = seen.replace(record=Record(id="r", endpoint="chat", started=0.0))
+        await policy(call, upstream)
+        assert call.record.guard == "not_scanned"
+
+
+async def test_what_is_remembered_of_a_call_is_for_its_guards_alone() -> None:
+    """A caller with other actions is judged anew; so is another endpoint with the same members."""
+    policy = guarding([{"kind": "keywords", "words": ["tulip"], "action": "off"}]).input
+    assert policy is not None
+    upstream = Upstream()
+    call = make_call(messages=[message("user", "a tulip")])
+    await policy(call, upstream)
+    with pytest.raises(GuardBlocked):
+        await policy(call.replace(caller=Caller(id="k", guards={"keywords": "block"})), upstream)

@@ -354,8 +354,9 @@ async def test_a_flagged_answer_and_a_fallback_are_not_stored(cache: Cache) -> N
     assert cache.kept.counts.stored == 0
 
 
-async def test_no_store_keeps_nothing(cache: Cache) -> None:
-    await cache.ask(ask().replace(cache=CacheControls(store=False)))
+@pytest.mark.parametrize("controls", [CacheControls(store=False), CacheControls(ttl=0.0)], ids=["no-store", "ttl 0"])
+async def test_no_store_keeps_nothing(cache: Cache, controls: CacheControls) -> None:
+    await cache.ask(ask().replace(cache=controls))
     assert cache.kept.counts.stored == 0
 
 
