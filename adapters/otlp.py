@@ -195,6 +195,7 @@ def _facts(record: Record) -> dict[str, Value | None]:
         "lockgate.dropped": record.dropped or None,
         "lockgate.saved_usd": record.saved / NANO if record.saved is not None else None,
     }
+    facts |= {name: record.parameters[own] for own, name in _PARAMETERS.items() if own in record.parameters}
     if usage is not None:
         facts |= {
             "gen_ai.usage.input_tokens": usage.prompt,
@@ -251,24 +252,16 @@ _PARAMETERS: Mapping[str, str] = {
     "max_output_tokens": "gen_ai.request.max_tokens",
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "presence_penalty": "gen_ai.request.presence_penalty",
+    "top_k": "gen_ai.request.top_k",
     "n": "gen_ai.request.choice.count",
     "seed": "gen_ai.request.seed",
+    "dimensions": "gen_ai.embeddings.dimension.count",
 }
 
 
 def _said(texts: Texts, redact: Redact) -> dict[str, Value | None]:
-    """Inputs and outputs, and the parameters that stand among the inputs."""
-    request, answer = asked(texts, redact), answered(texts, redact)
-    facts: dict[str, Value | None] = {"mlflow.spanInputs": request or None, "mlflow.spanOutputs": answer or None}
-    try:
-        members = msgspec.json.decode(texts.request)
-    except (msgspec.DecodeError, RecursionError):
-        return facts
-    if isinstance(members, dict):
-        for name, attribute in _PARAMETERS.items():
-            if isinstance(members.get(name), int | float):
-                facts[attribute] = members[name]
-    return facts
+    """Inputs and outputs."""
+    return {"mlflow.spanInputs": asked(texts, redact) or None, "mlflow.spanOutputs": answered(texts, redact) or None}
 
 
 def _json(**members: float) -> str:

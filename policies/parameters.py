@@ -11,7 +11,7 @@ from proxy.chain import Handler
 from proxy.endpoints import RESPONSES
 from proxy.errors import BadRequest, ParameterOutOfBounds
 from proxy.reply import Reply
-from proxy.wire import Members, kind_of
+from proxy.wire import Members, kind_of, numbers_of
 
 Bounds = tuple[float, float]
 _NULL = b"null"
@@ -108,6 +108,7 @@ class Parameters:
         if not changed:
             return call
         call.record.changed = [*call.record.changed, *sorted(changed)]
+        call.record.parameters = {**call.record.parameters, **numbers_of(changed)}
         return call.replace(head=msgspec.structs.replace(call.head, members={**members, **changed}))
 
     def _rules(self, call: Call) -> _Rules:

@@ -12,7 +12,7 @@ from proxy.errors import BadRequest, BodyTooLarge, Overloaded, UnknownModel, Uns
 from proxy.guess import tokens_asked
 from proxy.reply import Reply
 from proxy.router import Router
-from proxy.wire import read_head
+from proxy.wire import numbers_of, read_head
 
 _JSON_TYPES = ("application/json", "text/json")
 _CHUNK = 64 * 1024
@@ -48,6 +48,7 @@ class ReadBody:
         head = read_head(body, call.endpoint, call.path_model)
         record = call.record
         record.model, record.stream, record.prompt = head.model[:_NAME], head.stream, tokens_asked(body)
+        record.parameters = numbers_of(head.members)
         record.user, record.session = end_user(head.members), call.headers.get("x-session-id", "")[:_NAME]
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)

@@ -175,6 +175,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     provider: str = ""
     upstream_model: str = ""
     stream: bool = False
+    parameters: dict[str, int | float] = {}
+    """Numbers that steer the answer, such as `temperature`, within the bounds of the call."""
     attempts: list[Attempt] = []
     fallbacks: int = 0
     changed: list[str] = []

@@ -1,5 +1,6 @@
 """Request bodies: read few members, forward all of them as they were sent."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -23,6 +24,23 @@ _KINDS = {
     b"f": "a boolean",
     b"n": "null",
 }
+_NUMBERS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "frequency_penalty",
+        "presence_penalty",
+        "n",
+        "seed",
+        "dimensions",
+    }
+)
+_number = msgspec.json.Decoder(int | float).decode
+_LARGEST = 2**63
 _FILE, _ITEM = b'"file_id"', b'"item_reference"'
 """What a body that refers to stored objects holds; or an escape that could spell it."""
 _ESCAPE = b"\\u00"
@@ -161,6 +179,18 @@ def _boolean(members: Members, name: str) -> bool:
     if raw not in (b"true", b"false", _NULL):
         raise _invalid(name, "a boolean", kind_of(raw))
     return raw == b"true"
+
+
+def numbers_of(members: Members) -> dict[str, int | float]:
+    """The parameters that are numbers, for the record; what is null, or no number of 64 bits, is left out."""
+    found: dict[str, int | float] = {}
+    for name in members:
+        if name in _NUMBERS:
+            with contextlib.suppress(msgspec.DecodeError):
+                value = _number(members[name])
+                if isinstance(value, float) or -_LARGEST < value < _LARGEST:
+                    found[name] = value
+    return found
 
 
 def kind_of(raw: bytes | Raw) -> str:

@@ -179,13 +179,21 @@ def test_a_call_without_a_price_costs_nothing_that_mlflow_made_up() -> None:
     assert (root["mlflow.llm.cost"], root["mlflow.traceTag.unpriced"]) == ("{}", "true")
 
 
-def test_texts_become_inputs_and_outputs_and_parameters() -> None:
+def test_parameters_are_told_without_texts_too() -> None:
+    """Under OpenTelemetry's names."""
+    record = full()
+    record.parameters = {"temperature": 0.5, "max_tokens": 5, "seed": 2**64}
+    root = attributes(spans_of(record)[0])
+    assert (root["gen_ai.request.temperature"], root["gen_ai.request.max_tokens"]) == (0.5, 5)
+    assert "gen_ai.request.top_p" not in root
+
+
+def test_texts_become_inputs_and_outputs() -> None:
     """Only when they were kept."""
     texts = Texts("full", b'{"model":"m","temperature":0.5,"max_tokens":5,"messages":[]}', False, [b'{"choices":[]}'])
     root = attributes(spans_of(full(), texts)[0])
     assert json.loads(root["mlflow.spanInputs"])["messages"] == []
     assert json.loads(root["mlflow.spanOutputs"]) == {"choices": []}
-    assert (root["gen_ai.request.temperature"], root["gen_ai.request.max_tokens"]) == (0.5, 5)
     assert "mlflow.spanInputs" not in attributes(spans_of(full())[0])
 
 

@@ -109,6 +109,7 @@ def test_clamping_moves_to_the_nearest_bound_and_says_so() -> None:
         "max_completion_tokens": b"4096",
     }
     assert bytes(changed.head.members["top_p"]) == b"0.3"
+    assert call.record.parameters == {"temperature": 1, "max_tokens": 1, "max_completion_tokens": 4096}
     assert bytes(call.head.members["temperature"]) == b"1.7"  # what the client sent stays with its call
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.endpoints import CHAT, EMBEDDINGS, RESPONSES
 from proxy.errors import BadRequest
-from proxy.wire import parse_members, read_head, splice
+from proxy.wire import numbers_of, parse_members, read_head, splice
 
 SCALARS = (
     st.none()
@@ -144,3 +144,12 @@ def test_a_number_that_no_float_holds_is_no_bug_of_ours() -> None:
     """Where a body is looked at more closely it is refused, not failed."""
     with pytest.raises(BadRequest):
         read_head(b'{"model":"m","messages":["file_id",1e999]}', CHAT)
+
+
+def test_numbers_of_a_body_are_those_that_a_record_can_hold() -> None:
+    """Whatever else stands there is no business of the record's."""
+    body = b'{"temperature":0.5,"max_tokens":7,"seed":1e99,"n":null,"top_p":"1","top_k":99999999999999999999,"other":1}'
+    numbers = numbers_of(parse_members(body))
+    assert numbers == {"temperature": 0.5, "max_tokens": 7, "seed": 1e99}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(numbers)) == numbers
+    assert numbers_of(parse_members(b'{"temperature":1e999,"top_p":-0}')) == {"top_p": 0}
