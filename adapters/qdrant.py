@@ -25,7 +25,7 @@ _AT_ONCE = 16
 """Entries read or put before others may run: embeddings take a tenth of a millisecond each."""
 _QUIET = 0.25
 """Seconds without a question after which a shard may be opened (hundredths of a second) or closed (tenths)."""
-_RETIRED = 8
+_RETIRED = 2
 """Dropped shards that may wait for that."""
 _SWEEP = 60.0
 Clock = Callable[[], float]

@@ -82,7 +82,7 @@ def config(ports: list[int], seed: int, without: list[str]) -> dict[str, Any]:
         "output_guards": [{"kind": "secrets", "action": "redact"}],
         # small, so that what fills up has filled up in the first half
         "exact_cache": {"ttl": "30s", "memory": "8MB"},
-        "qdrant": {"max_entries": 2000},
+        "qdrant": {"max_entries": 800},
         "semantic_cache": {"ttl": "30s"},
         "single_flight": {},
         "budget": {},
