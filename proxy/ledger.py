@@ -166,6 +166,7 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
 
 
+@lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
     """What a database takes: PostgreSQL no NUL, nobody half a character; and not all that a client may write."""
     if text.isascii() and text.isprintable() and len(text) <= _LONGEST:
