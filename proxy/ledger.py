@@ -166,12 +166,14 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
 
 
-@lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
     """What a database takes: PostgreSQL no NUL, nobody half a character; and not all that a client may write."""
-    if text.isascii() and text.isprintable() and len(text) <= _LONGEST:
-        return text
-    return text[:_LONGEST].replace("\0", "").encode("utf-8", "replace").decode()
+    return _cleaned(text[:_LONGEST])
+
+
+@lru_cache(maxsize=4096)
+def _cleaned(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _ids(ids: Iterable[str]) -> dict[str, str]:
