@@ -168,8 +168,9 @@ class Client:
         """The call is over."""
         self._finished = True
         self.hold()
-        if self._watcher is not None and not self._watcher.done():
-            self._watcher.cancel()
+        watcher, self._watcher = self._watcher, None  # it ends with an error whose traceback holds this client
+        if watcher is not None:
+            watcher.cancel()
 
     def _begin_keeping(self) -> None:
         self._keeper = self._loop.create_task(self._keep())
