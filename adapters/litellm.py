@@ -187,6 +187,8 @@ class LiteLLMProvider:
         except BaseException as error:
             if opened is not None:
                 opened.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise (self._told(error) if isinstance(error, _FAILURES) else before_commit(error, 200)) from error
         reply = Reply(relay.items(), streaming=True)
         reply.on_close(relay.release)

@@ -1,6 +1,7 @@
 """Every OpenAI-compatible provider: OpenAI, Azure, Groq, OpenRouter, Gemini's endpoint, Ollama, vLLM, TEI and others
 are configuration of this one adapter."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Literal
 from urllib.parse import quote
@@ -127,6 +128,8 @@ class OpenAIProvider:
         except BaseException as error:
             if opened is not None:
                 opened.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise before_commit(error, opened.status if opened is not None else 0) from error
         reply = Reply(relay.items(), streaming=True)
         reply.on_close(relay.release)

@@ -59,6 +59,11 @@ class Flight:
     def start(self, reply: Awaitable[Reply]) -> None:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._fly(reply))
+        self._task.add_done_callback(self._landed)
+
+    def _landed(self, _task: asyncio.Task[None]) -> None:
+        """Forget the task: what it ends with holds this flight in its traceback."""
+        self._task = None
 
     def join(self) -> Seat:
         """Take a seat; whoever takes one leaves it."""

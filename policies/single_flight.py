@@ -76,6 +76,7 @@ class SingleFlight:
             except GatewayError as error:
                 flight.leave(seat)
                 if leads or isinstance(error, UpstreamError | InternalError):
+                    del flight  # which holds the error, whose traceback will hold this frame
                     raise error.with_traceback(None) from None  # shared: tracebacks would pile up on it
             except BaseException:
                 flight.starter_left = flight.starter_left or leads

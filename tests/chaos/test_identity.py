@@ -252,7 +252,8 @@ async def test_tokens_of_an_issuer_are_verified_over_http(tmp_path: Path) -> Non
     jwks = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = jwks.sockets[0].getsockname()[1]
     issuer = {"issuer": "https://i.example", "audience": "lockgate", "jwks": f"http://127.0.0.1:{port}/jwks"}
-    settings = config(f"sqlite:///{tmp_path}/state/lockgate.db", keys=False, login=None, issuers=[issuer])
+    settings = config(f"sqlite:///{tmp_path}/state/lockgate.db", keys=False, issuers=[issuer])
+    del settings["authenticate"]["login"]
     claims = {"iss": "https://i.example", "aud": "lockgate", "sub": "bob", "exp": int(time.time()) + 300}
     async with gateway(tmp_path, settings) as gate:
         await soon(lambda: _fetched(lambda: fetches))
