@@ -147,8 +147,15 @@ class Traffic:
         """Calls one after the other until the end; one in three is one that somebody asked before."""
         while not self._until.is_set():
             text = f"fact {self._random.randrange(5)}" if self._random.random() < 0.33 else f"{self._random.random()}"
+            stream = self._random.random() < 0.4
             try:
-                await self.call(key, text, stream=self._random.random() < 0.4, may_be_refused=may_be_refused)
+                try:
+                    await self.call(key, text, stream=stream, may_be_refused=may_be_refused)
+                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                    if self.phase != "balancer":
+                        raise
+                    # a reloaded nginx closes idle connections, this one as it was used again: SDKs take another
+                    await self.call(key, text, stream=stream, may_be_refused=may_be_refused)
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 self.faults.append(f"{self.phase}: {type(error).__name__}: {error}")
             await asyncio.sleep(0.05)
