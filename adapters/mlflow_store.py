@@ -86,6 +86,8 @@ class LocalStore:
                 try:
                     make_database(self._database, self._artifacts)
                     store = SqlAlchemyStore(f"sqlite:///{self._database}", self._artifacts.as_uri())
+                    self._database.chmod(0o600)
+                    _share(self._database)
                     self._experiment_id = _experiment(store, self._experiment)
                 except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
                     raise Unavailable(str(error)[:200]) from error
@@ -107,8 +109,6 @@ def make_database(database: Path, artifacts: Path) -> None:
         for left in ("", "-journal", "-wal", "-shm"):
             fresh.with_name(f"{fresh.name}{left}").unlink(missing_ok=True)
         SqlAlchemyStore(f"sqlite:///{fresh}", artifacts.as_uri()).engine.dispose()
-        fresh.chmod(0o600)
-        _share(fresh)
         fresh.rename(database)
 
 
