@@ -1,7 +1,8 @@
 """The soak: every policy on, every kind of caller, faulty providers, for as long as you like; nothing may grow.
 
-`make soak` runs it for twenty minutes (`MINUTES=60` for longer). Memory, open files and latency are sampled throughout;
-the judgement is over the second half, when everything that fills up once has filled up.
+`make soak` runs it for twenty minutes (`MINUTES=60` for longer). Memory, open files, tasks and latency are sampled
+throughout; the judgement is over the second half, when everything that fills up once has filled up. Tasks of the event
+loop are counted before the first call and after the last one, too: then there may be none more.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from storm import HURTS, Provider, answering, free_ports
-from support.live import Gateway, gateway
+from support.live import Gateway, count_tasks, gateway, settled_tasks
 
 ADMIN = "sk-admin-of-the-soak-0123456789abcdef"
 CALM = "echo+chunks=4+every=2ms"
@@ -45,6 +46,7 @@ class Sample(msgspec.Struct):
     rss_mb: float
     anon_mb: float
     files: int
+    tasks: int
     p50: float
 
 
@@ -196,7 +198,7 @@ async def make_keys(session: aiohttp.ClientSession, url: str) -> Keys:
     return Keys(wide=await make(), narrow=await make(rpm=30), poor=await make(budget=0.01, period="day"))
 
 
-def sample(live: Gateway, began: float, seen: Seen) -> Sample:
+def sample(live: Gateway, began: float, seen: Seen, tasks: int) -> Sample:
     """The gateway now; takes the latencies it reports."""
     status = Path(f"/proc/{live.process.pid}/status").read_text().splitlines()
     rss, anon = (
@@ -204,9 +206,8 @@ def sample(live: Gateway, began: float, seen: Seen) -> Sample:
     )
     files = len(list(Path(f"/proc/{live.process.pid}/fd").iterdir()))
     seconds, seen.seconds = seen.seconds, []
-    return Sample(
-        time.monotonic() - began, rss / 1024, anon / 1024, files, statistics.median(seconds) if seconds else 0.0
-    )
+    p50 = statistics.median(seconds) if seconds else 0.0
+    return Sample(time.monotonic() - began, rss / 1024, anon / 1024, files, tasks, p50)
 
 
 async def soak(minutes: float, clients: int, seed: int, without: list[str]) -> dict[str, Any]:
@@ -231,17 +232,19 @@ async def _with(live: Gateway, minutes: float, clients: int, seed: int) -> dict[
     samples = []
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         crowd = Crowd(session, live.openai, await make_keys(session, live.url), seed)
+        at_rest = [await count_tasks(live, ADMIN)]
         began = time.monotonic()
         until = began + minutes * 60
         tasks = [asyncio.create_task(crowd.client(until)) for _ in range(clients)]
         pause = max(1.0, minutes * 60 / 120)
         while time.monotonic() < until:
             await asyncio.sleep(pause)
-            samples.append(sample(live, began, crowd.seen))
+            samples.append(sample(live, began, crowd.seen, await count_tasks(live, ADMIN)))
         await asyncio.gather(*tasks)
+        at_rest.append(await settled_tasks(live, ADMIN, at_rest[0], patience=30))
         async with session.get(f"{live.url}/health/ready") as answer:
             ready = await answer.json()
-    return judged(samples, crowd.seen, minutes) | {"ready": ready}
+    return judged(samples, at_rest, crowd.seen, minutes) | {"ready": ready}
 
 
 def slope(samples: list[Sample], value: Callable[[Sample], float]) -> float:
@@ -252,8 +255,8 @@ def slope(samples: list[Sample], value: Callable[[Sample], float]) -> float:
     return statistics.linear_regression(times, values).slope * (times[-1] - times[0])
 
 
-def judged(samples: list[Sample], seen: Seen, minutes: float) -> dict[str, Any]:
-    """The run in numbers: growth over its second half, beside what was there."""
+def judged(samples: list[Sample], at_rest: list[int], seen: Seen, minutes: float) -> dict[str, Any]:
+    """The run in numbers: growth over its second half, beside what was there; `at_rest` is tasks before and after."""
     half = samples[len(samples) // 2 :]
     own, rss = slope(half, lambda each: each.anon_mb), slope(half, lambda each: each.rss_mb)
     files = slope(half, lambda each: each.files)
@@ -273,8 +276,14 @@ def judged(samples: list[Sample], seen: Seen, minutes: float) -> dict[str, Any]:
         "own_growth_second_half_share": round(growth, 4),
         "rss_growth_second_half_mb": round(rss, 2),
         "files_growth_second_half": round(files, 1),
+        "tasks": [each.tasks for each in samples[:: max(1, len(samples) // 20)]],
+        "tasks_at_rest": at_rest,
         "p50_ms": [round(early * 1000, 1), round(late * 1000, 1)],
-        "good": not seen.faults and growth <= _SLOPE and files <= len(half) and drift <= _DRIFT,
+        "good": not seen.faults
+        and growth <= _SLOPE
+        and files <= len(half)
+        and at_rest[-1] <= at_rest[0]
+        and drift <= _DRIFT,
     }
 
 

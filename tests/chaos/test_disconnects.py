@@ -9,7 +9,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from support.http import CHAT, Connection, chat, head
-from support.live import Gateway, gateway, upstream
+from support.live import Gateway, count_tasks, gateway, settled_tasks, upstream
 from support.records import records_in
 
 from adapters.fake_server import FakeServer
@@ -130,11 +130,13 @@ async def test_a_thousand_departures_leave_nothing_behind(live: tuple[Gateway, F
             await asyncio.gather(*(leave(start + at + n) for n in range(50)))
         assert await until(lambda: fake.stats.active == 0, 2)
 
+    tasks = await count_tasks(gate, "sk-admin")
     await many(200, 0)  # what is kept for reuse is there after these
     files, memory = process.num_fds(), process.memory_info().rss
     await many(1000, 1000)
     assert await until(lambda: process.num_fds() <= files + 5, 5)
     assert process.memory_info().rss - memory < 8_000_000
+    assert await settled_tasks(gate, "sk-admin", tasks, patience=5) <= tasks
     async with Connection(gate.url) as wire:
         assert (await wire.request("POST", CHAT, chat())).status == 200
 

@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from support.http import Connection
+from support.prometheus import read
 
 from adapters.fake_server import FakeServer, serve
 
@@ -24,6 +27,23 @@ class Gateway:
         self.openai = f"{url}/v1"
         self.process = process
         self.state = state
+
+
+async def count_tasks(gate: Gateway, admin_key: str) -> int:
+    """The tasks of the gateway's loop, as it tells its scrapers; that of this very scrape is among them."""
+    async with Connection(gate.url) as wire:
+        answer = await wire.request("GET", "/metrics", b"", authorization=f"Bearer {admin_key}")
+    return int(read(answer.body.decode())["lockgate_tasks"][0].value)
+
+
+async def settled_tasks(gate: Gateway, admin_key: str, most: int, patience: float) -> int:
+    """Its tasks as soon as there are no more than `most`, or how many there are after `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        left = await count_tasks(gate, admin_key)
+        if left <= most or time.monotonic() > end:
+            return left
+        await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager

@@ -96,6 +96,7 @@ async def test_the_metrics_count_what_was_called(local: Gateway) -> None:
     labels = {"gen_ai_provider_name": "fake", "gen_ai_request_model": "echo"}
     assert more("gen_ai_client_operation_time_to_first_chunk_seconds", le="+Inf", **labels) == 1
     assert total(after, "lockgate_in_flight") == 0
+    assert total(after, "lockgate_tasks") > 0
     assert total(after, "lockgate_part_state", part="records", state="ok") == 1
     assert total(after, "process_resident_memory_bytes") > 1e7
 
