@@ -32,7 +32,6 @@ logger = logging.getLogger("lockgate.shipper")
 
 _SQLITE = "sqlite:///"
 _REPORT = 2.0
-_NICE = 10
 _PRESSURE = 2
 """Traces are thinned when more than this part of the outbox waits: one half."""
 
@@ -46,7 +45,6 @@ def main() -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the instance says when
-    os.nice(_NICE)
     os.umask(0o077)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShipperSettings)

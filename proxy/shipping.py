@@ -41,7 +41,7 @@ def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
         log_format=config.log.format,
         log_level=config.log.level or "",
     )
-    return (ShipperProcess(settings, "proxy.ship"),)
+    return (ShipperProcess(settings, "proxy.ship_start"),)
 
 
 def _mark(folder: Path) -> str:

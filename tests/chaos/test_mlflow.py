@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -280,6 +281,22 @@ async def test_the_shipper_is_started_again_when_it_dies(tmp_path: Path, base_ur
         shipper.kill()
         second, _ = await ask(gate, chat())
         await becomes(lambda: sorted(mlflow.ids("restarted")), sorted([first, second]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has a scheduling class for it, others a low priority alone")
+async def test_the_shipper_has_the_processor_only_while_nobody_else_wants_it(tmp_path: Path) -> None:
+    """All of its threads: beside calls on one core, a low priority alone makes a stream's first token wait for a slice."""
+    record = {"record": {"mlflow": ""}}
+    async with gateway(tmp_path, record | {"providers": {"fake": {"kind": "fake"}}, "routes": {}}) as gate:
+        instance = psutil.Process(gate.process.pid)
+
+        def classes() -> set[int]:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # a thread that has just ended
+                threads = [thread.id for shipper in instance.children() for thread in shipper.threads()]
+                return {os.sched_getscheduler(each) for each in threads}
+            return set()
+
+        await becomes(classes, {os.SCHED_IDLE}, 10)
 
 
 async def test_an_outage_of_the_server_loses_nothing(tmp_path: Path, base_url: str, mlflow: MLflowServer) -> None:

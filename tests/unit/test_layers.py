@@ -53,6 +53,7 @@ COMPOSITION = {
     "observe",
     "semantic",
     "ship",
+    "ship_start",
     "shipping",
 }
 PRODUCT = sorted(path for folder in ("proxy", "adapters", "policies") for path in (ROOT / folder).rglob("*.py"))
