@@ -28,7 +28,7 @@ class _CompletionDetails(msgspec.Struct):
 
 
 class _View(msgspec.Struct):
-    """What OpenAI sends. Whatever does not fit it is read leniently, at several times the cost."""
+    """What OpenAI sends for most endpoints. Whatever does not fit it is read leniently, at several times the cost."""
 
     prompt_tokens: _Count
     completion_tokens: _Count = 0
@@ -47,9 +47,26 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     `completion_tokens` and charges as output all the same: here it is counted there.
     """
     try:
-        view = _decode(raw)
-    except msgspec.DecodeError:
-        return _leniently(raw)
+        return _usage_of(_decode(raw))
+    except msgspec.DecodeError:  # not as OpenAI sends it, empty, or a number that no float holds
+        try:
+            return _leniently(msgspec.json.decode(raw))
+        except msgspec.DecodeError:
+            return None
+
+
+def read_usage(value: object) -> Usage | None:
+    """The same of a `usage` object of the chat, completions, embeddings or Responses form, decoded already.
+
+    Counts are never negative and at most 10^12; what is missing or not a number counts as 0.
+    """
+    try:
+        return _usage_of(msgspec.convert(value, _View))
+    except msgspec.ValidationError:
+        return _leniently(value)
+
+
+def _usage_of(view: _View) -> Usage:
     prompt, completion = view.prompt_tokens_details, view.completion_tokens_details
     return Usage(
         view.prompt_tokens,
@@ -62,18 +79,7 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     )
 
 
-def _leniently(raw: bytes | msgspec.Raw) -> Usage | None:
-    try:
-        return read_usage(msgspec.json.decode(raw))
-    except msgspec.DecodeError:  # empty, or a number that no float holds
-        return None
-
-
-def read_usage(value: object) -> Usage | None:
-    """Read a `usage` object of the chat, completions, embeddings or Responses form; None when it is no such object.
-
-    Counts are never negative and at most 10^12; what is missing or not a number counts as 0.
-    """
+def _leniently(value: object) -> Usage | None:
     if not isinstance(value, dict):
         return None
     prompt, total = _count(value, "prompt_tokens", "input_tokens"), _count(value, "total_tokens")
