@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from policies.cache_answers import Stored, keep
+from policies.cache_answers import keep
 from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for, stored_in, told_of
 from policies.cache_kept import ExactKept, Hit
 from policies.cache_memory import Ready
 from policies.embedding_cache import EmbeddingCache
@@ -174,8 +174,7 @@ class ExactCache:
         entry = (await self._kept.store.get((entry_id,))).get(entry_id)
         if entry is None or entry.fingerprint != key.hex():
             return None
-        stored = Stored(entry.meta.get("shape", "whole"), entry.body, entry.meta.get("usage"))
-        ready = Ready(call.endpoint, stored, facts_of(entry))
+        ready = Ready(call.endpoint, stored_in(entry), facts_of(entry))
         self._kept.memory.put(ready)
         return ready
 
@@ -230,7 +229,7 @@ class ExactCache:
             partition=self._partition(call),
             now=self._now(),
             ttl=self._ttl(call),
-            meta={"shape": stored.shape, "usage": stored.usage, "cost": record.cost, "twin": twin},
+            meta={**told_of(stored), "cost": record.cost, "twin": twin},
         )
         self._kept.memory.put(Ready(call.endpoint, stored, facts_of(entry)))
         counts.stored += 1

@@ -14,7 +14,7 @@ import msgspec
 
 from policies.cache_answers import Stored, keep
 from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for
+from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for, stored_in, told_of
 from policies.cache_kept import Hit
 from policies.cache_memory import Ready
 from policies.calibration import Calibration
@@ -292,7 +292,7 @@ class SemanticCache:
         age = max(0.0, self._now() - entry.created)
         if call.cache.max_age is not None and age > call.cache.max_age:
             return None
-        stored = Stored(entry.meta.get("shape", "whole"), entry.body, entry.meta.get("usage"))
+        stored = stored_in(entry)
         ready = Ready(call.endpoint, stored, facts_of(entry))
         reply = _reply_of(ready, call, {"age": str(int(age))})
         if reply is None:
@@ -340,8 +340,7 @@ class SemanticCache:
         own = asked.entry
         meta: Mapping[str, Any] = {
             "text": asked.text,
-            "shape": stored.shape,
-            "usage": stored.usage,
+            **told_of(stored),
             "cost": record.cost,
             "wrong": await self._kept.wrongs(own),
         }

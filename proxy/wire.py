@@ -1,6 +1,5 @@
 """Request bodies: read few members, forward all of them as they were sent."""
 
-import contextlib
 from typing import Any
 
 import msgspec
@@ -186,10 +185,12 @@ def numbers_of(members: Members) -> dict[str, int | float]:
     found: dict[str, int | float] = {}
     for name in members:
         if name in _NUMBERS:
-            with contextlib.suppress(msgspec.DecodeError):
+            try:
                 value = _number(members[name])
-                if isinstance(value, float) or -_LARGEST < value < _LARGEST:
-                    found[name] = value
+            except msgspec.DecodeError:
+                continue
+            if isinstance(value, float) or -_LARGEST < value < _LARGEST:
+                found[name] = value
     return found
 
 
