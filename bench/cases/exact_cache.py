@@ -14,6 +14,7 @@ from micro import Cases, Timed
 
 from adapters.qdrant import Collection
 from policies.cache_answers import Stored
+from policies.cache_entries import told_of
 from policies.cache_kept import Counts, ExactKept, Served
 from policies.cache_memory import Facts, Memory, Ready
 from policies.cache_writer import CacheWriter
@@ -70,7 +71,9 @@ class _Bed:
         store.open()
         key = fingerprint(call, partition="", guards=b"")
         body = _answer(size or 1000)
-        meta = {"shape": "whole", "usage": {"prompt_tokens": 200, "completion_tokens": 200}, "cost": 1}
+        usage = {"prompt_tokens": 200, "completion_tokens": 200, "total_tokens": 400}
+        details = {"prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
+        meta = {**told_of(Stored("whole", body, {**usage, **details})), "cost": 1, "twin": None}
         own = Entry(
             id=key[:16].hex(), partition="", route="r", fingerprint=key.hex(), body=body,
             created=int(now), expires_at=int(now + _LONG), meta=meta,
