@@ -159,7 +159,8 @@ class TraceShipper:
         chosen = self._chosen(batch)
         while chosen:
             try:
-                self._send(chosen)
+                request, chosen = self._encoded(chosen)
+                self._send(request, chosen)
                 break
             except Unavailable as error:
                 self._trouble(str(error))
@@ -214,9 +215,33 @@ class TraceShipper:
         if len(self._texts) > _REMEMBERED:
             self._texts.popitem(last=False)
 
-    def _send(self, batch: list[Stored]) -> None:
+    def _encoded(self, batch: list[Stored]) -> tuple[ExportTraceServiceRequest, list[Stored]]:
+        """A request of these, and which they are: what no trace can be made of is set aside, and holds nobody up."""
         try:
-            self._traces.send(self._encode(batch))
+            return self._encode(batch), batch
+        except Exception:  # a record of ours is at fault, whatever it is, and never the destination
+            logger.exception("a trace could not be made")
+        fit = [fitting for each in batch if (fitting := self._fitting(each)) is not None]
+        return self._encode(fit), fit
+
+    def _fitting(self, stored: Stored) -> Stored | None:
+        """The record as a trace can be made of it: with its texts, without them, or not at all."""
+        why = ""
+        for each in (stored, stored._replace(texts=b"")):
+            try:
+                self._encode([each])
+            except Exception as error:  # noqa: BLE001 - as above; it is told with the record
+                why = repr(error)
+            else:
+                return each
+        self._set_aside(stored.record, why)
+        return None
+
+    def _send(self, request: ExportTraceServiceRequest, batch: list[Stored]) -> None:
+        if not batch:
+            return
+        try:
+            self._traces.send(request)
         except Refused as error:
             self._bisect(batch, error)
 
@@ -242,9 +267,9 @@ class TraceShipper:
             self._set_aside(each.record, why)
 
     def _set_aside(self, record: Record, why: str) -> None:
-        """A record that MLflow will never take, for people to look at: without its texts."""
+        """A record that will never be a trace there, for people to look at: without its texts."""
         self.progress.refused += 1
-        logger.error("%s refuses the trace of call %s: %s", self.progress.name, record.id, why)
+        logger.error("%s gets no trace of call %s: %s", self.progress.name, record.id, why)
         line = json.dumps({"why": why, "record": msgspec.to_builtins(record)}).encode() + b"\n"
         try:
             descriptor = os.open(self._refused, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

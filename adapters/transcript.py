@@ -12,6 +12,7 @@ Redact = Callable[[str], str]
 Json = dict[str, Any]
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_ODD = (RecursionError, TypeError, AttributeError, KeyError, ValueError)
 _INLINE = 200
 """Characters of a `data:` URL; longer ones are images and files that nobody reads here."""
 
@@ -27,15 +28,23 @@ def answered(texts: Texts, redact: Redact) -> str:
     Empty when there was none.
     """
     said = b"".join(texts.answer)
-    if said.startswith((b"data:", b"event:", b":")):
-        whole = _assembled(said)
-        if whole is None:
-            return ""
-        clean = _redacting(texts, redact)
-        if texts.answer_cut and texts.bodies == "redacted":
-            return _encoded(_cleaned(whole, lambda text: clean(_before_the_cut(text) if " " in text else text)))
-        return _encoded(_cleaned(whole, clean))
-    return _told(said, texts, redact, cut=texts.answer_cut)
+    if not said.startswith((b"data:", b"event:", b":")):
+        return _told(said, texts, redact, cut=texts.answer_cut)
+    try:
+        return _streamed(said, texts, redact)
+    except _ODD:  # nested too deep to be walked, or of types that no client expects there
+        # in pieces a secret cannot be found, so what is to be redacted is not told at all
+        return "" if texts.bodies == "redacted" else without_nul(said.decode("utf-8", "replace"))
+
+
+def _streamed(said: bytes, texts: Texts, redact: Redact) -> str:
+    whole = _assembled(said)
+    if whole is None:
+        return ""
+    clean = _redacting(texts, redact)
+    if texts.answer_cut and texts.bodies == "redacted":
+        return _encoded(_cleaned(whole, lambda text: clean(_before_the_cut(text) if " " in text else text)))
+    return _encoded(_cleaned(whole, clean))
 
 
 def without_nul(text: str) -> str:
@@ -114,7 +123,7 @@ def _with_response(whole: Json | None, event: Json) -> Json:
         return {**(whole or {}), **event["response"]}
     whole = whole or {"object": "response"}
     if event.get("type") == "response.output_text.delta" and isinstance(event.get("delta"), str):
-        whole["output_text"] = whole.get("output_text", "") + event["delta"]
+        whole["output_text"] = (whole.get("output_text") or "") + event["delta"]
     return whole
 
 

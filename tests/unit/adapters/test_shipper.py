@@ -13,7 +13,7 @@ from adapters.otlp import encode
 from adapters.shipper import MetricShipper, Sampler, TraceShipper
 from proxy.call import Record, Usage
 from proxy.outbox import Outbox
-from proxy.segments import Cursor, Texts
+from proxy.segments import Cursor, Stored, Texts
 from proxy.values import Sampling
 
 
@@ -59,12 +59,22 @@ class Target:
             self.stop.set()
 
 
-def ship(folder: Path, target: Target, sampling: Sampling | None = None, pressure: int = 10**9) -> TraceShipper:
+def plainly(batch: list[Stored]) -> ExportTraceServiceRequest:
+    return encode(batch, str, {})
+
+
+def ship(
+    folder: Path,
+    target: Target,
+    sampling: Sampling | None = None,
+    pressure: int = 10**9,
+    encoded: shipper.Encode = plainly,
+) -> TraceShipper:
     made = TraceShipper(
         "mlflow",
         folder,
         traces=target,
-        encode=lambda batch: encode(batch, str, {}),
+        encode=encoded,
         sampling=sampling or Sampling(),
         pressure=pressure,
         stop=target.stop,
@@ -168,6 +178,32 @@ def test_what_is_refused_beside_neighbours_that_are_taken_is_set_aside(
     assert {int(line["record"]["id"], 16) for line in lines} == poison
     assert {line["why"] for line in lines} == {"422 bad span"}
     assert "confidence" not in path.read_text()
+
+
+def test_a_record_that_no_trace_can_be_made_of_holds_nobody_up(tmp_path: Path, outbox: Outbox) -> None:
+    """It is shipped without its texts where they are at fault, and set aside where it is itself; once, through an outage."""
+    for number in range(6):
+        outbox.append(record(number), Texts("full", b"hello %d" % number).encode())
+    failures = iter(range(2))
+
+    def answer(_ids: list[int]) -> None:
+        if next(failures, None) is not None:
+            raise Unavailable("connection refused")
+
+    def delicate(batch: list[Stored]) -> ExportTraceServiceRequest:
+        for each in batch:
+            if each.record.id.endswith("3") or (each.record.id.endswith("2") and each.texts):
+                raise RecursionError
+        return encode(batch, str, {})
+
+    target = Target(answer, until=5)
+    made = ship(tmp_path, target, encoded=delicate)
+    assert target.got == [0, 1, 2, 4, 5]
+    assert (target.texts[1], target.texts[2]) == ("hello 1", "")
+    assert position(tmp_path) == outbox.end
+    assert (made.progress.shipped, made.progress.refused, made.progress.trouble) == (5, 1, "")
+    (aside,) = (tmp_path / "mlflow.refused.jsonl").read_text().splitlines()
+    assert (json.loads(aside)["record"]["id"], json.loads(aside)["why"]) == (f"{3:032x}", "RecursionError()")
 
 
 def test_a_record_that_is_refused_alone_waits_for_a_neighbour_and_no_longer(tmp_path: Path, outbox: Outbox) -> None:

@@ -112,3 +112,28 @@ def test_what_is_no_json_is_told_as_it_is(said: bytes) -> None:
     """Nothing that a client sends or gets can stop the shipping."""
     assert isinstance(asked(Texts("redacted", said), hide), str)
     assert isinstance(answered(Texts("redacted", answer=[b"data: " + said + b"\n\n"]), hide), str)
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [chunk({"content": "secret"}), chunk({"extra": json.loads(DEEP)})],
+        [frame(f'{{"type":"response.completed","response":{{"tools":{DEEP},"text":"secret"}}}}'.encode())],
+        [chunk({"tool_calls": "secret"}), chunk({"tool_calls": [{"index": 0}]})],
+    ],
+    ids=["a deep chunk", "a deep response", "a wrong type"],
+)
+def test_a_stream_that_cannot_be_put_together_is_told_as_it_came_or_not_at_all(items: list[bytes]) -> None:
+    """Where it is to be redacted it is not told: half a secret in each of two events is found by nothing."""
+    said = b"".join(items)
+    assert answered(Texts("full", answer=items), hide) == said.decode()
+    assert answered(Texts("redacted", answer=items), hide) == ""
+
+
+def test_deltas_after_a_response_without_text_are_told() -> None:
+    response = frame(b'{"type":"response.created","response":{"output_text":null}}')
+    delta = frame(b'{"type":"response.output_text.delta","delta":"hi"}')
+    assert streamed(response, delta)["output_text"] == "hi"
