@@ -32,21 +32,24 @@ class SingleFlight:
     The flight is its own task and outlives its starter as long as anyone waits. Only upstream errors are shared:
     with any other the flight passes to the next caller. Calls that a cache could not serve fly alone.
     A starter that leaves is charged all the same: `amend` is told of its call once it is known for what.
-    What is `at_hand` for a call with its fingerprint needs no flight.
+    What is `at_hand` for a call with its fingerprint needs no flight. The fingerprint is of the partition that `by`
+    says; callers that `also` tells apart do not meet either.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, by name
         self,
         config: SingleFlightConfig,
         guards: GuardsDigest,
         by: PartitionBy = "tenant",
         *,
+        also: PartitionBy | None = None,
         amend: Amend | None = None,
         at_hand: AtHand | None = None,
     ) -> None:
         self._config = config
         self._guards = guards
         self._by = by
+        self._also = also
         self._amend = amend
         self._at_hand = at_hand
         self._flights: dict[bytes, Flight] = {}
@@ -64,7 +67,8 @@ class SingleFlight:
         shape = b"\x01" if call.head.stream else b"\x00"
         usage = b"\x01" if call.head.include_usage else b"\x00"
         controls = b"" if call.cache is NO_CONTROLS else msgspec.json.encode(call.cache)
-        key = shape + usage + call.fingerprint + controls
+        also = partition_of(call.caller, self._also).encode() if self._also is not None else b""
+        key = shape + usage + call.fingerprint + controls + b"\x00" + also
         while True:
             flight = self._flights.get(key)
             leads = flight is None or not flight.joinable

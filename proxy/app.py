@@ -243,8 +243,17 @@ def _single_flight(config: Config, doors: Doors, record: WriteRecord, exact: Exa
     if config.single_flight is None:
         return None
     by: PartitionBy = config.exact_cache.partition if config.exact_cache is not None else "tenant"
+    # a leader may be answered by the semantic cache, whose partitions can be narrower
+    also = config.semantic_cache.partition if config.semantic_cache is not None else by
     at_hand = exact.at_hand if exact is not None else None
-    return SingleFlight(config.single_flight, doors.digest, by, amend=record.amend, at_hand=at_hand)
+    return SingleFlight(
+        config.single_flight,
+        doors.digest,
+        by,
+        also=also if also != by else None,
+        amend=record.amend,
+        at_hand=at_hand,
+    )
 
 
 def _exact_cache(config: Config, keepers: Keepers, doors: Doors) -> ExactCache | None:

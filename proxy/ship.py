@@ -19,9 +19,10 @@ from typing import Protocol
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from adapters.metric_shipper import MetricShipper
 from adapters.mlflow import Collector, Instance, Metrics, MLflowServer, Traces
 from adapters.otlp import encode
-from adapters.shipper import MetricShipper, Progress, TraceShipper
+from adapters.shipper import Progress, TraceShipper
 from adapters.shipping import FIGURES, OTLP, TRACES, Report, ShipperSettings
 from adapters.transcript import Redact
 from proxy.logs import LogConfig, level_named, set_up_logs

@@ -109,7 +109,13 @@ def test_every_exception_is_caught_in_the_named_places_only() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     }
-    assert found == {"proxy.edge", "proxy.reply", "adapters.shipper", "policies.guards.asked"}
+    assert found == {
+        "proxy.edge",
+        "proxy.reply",
+        "adapters.shipper",
+        "adapters.metric_shipper",
+        "policies.guards.asked",
+    }
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=name_of)

@@ -19,6 +19,7 @@ class Upstream:
 
     def __init__(self, *items: bytes, streaming: bool = False, error: Exception | None = None) -> None:
         self.calls = 0
+        self.seen: list[Call] = []
         self.go = asyncio.Event()
         self.more = asyncio.Event()
         self.more.set()
@@ -28,8 +29,9 @@ class Upstream:
         self._streaming = streaming
         self._error = error
 
-    async def __call__(self, _call: Call) -> Reply:
+    async def __call__(self, call: Call) -> Reply:
         self.calls += 1
+        self.seen.append(call)
         try:
             await self.go.wait()
         except asyncio.CancelledError:
@@ -72,6 +74,20 @@ async def test_identical_calls_make_one_upstream_call() -> None:
     assert [call.record.flight for call in calls] == ["led"] + ["followed"] * 9
     await settle()
     assert upstream.closed == ["complete"]
+
+
+async def test_callers_that_a_narrower_cache_behind_it_tells_apart_do_not_meet() -> None:
+    """The leader may be answered from a partition that is the follower's neither."""
+    shared = SingleFlight(SingleFlightConfig(), lambda _call: b"", "tenant", also="key")
+    upstream = Upstream(b"answer")
+    callers = [Caller(id=each, partition="team") for each in ("a", "b", "a")]
+    calls = [make_call().replace(caller=caller) for caller in callers]
+    tasks = [asyncio.create_task(shared(call, upstream)) for call in calls]
+    await settle()
+    upstream.go.set()
+    await asyncio.gather(*tasks)
+    assert upstream.calls == 2
+    assert len({call.fingerprint for call in upstream.seen}) == 1  # which is the exact cache's key
 
 
 async def test_spelling_does_not_make_a_call_another() -> None:
