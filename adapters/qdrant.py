@@ -66,8 +66,9 @@ class Collection:
                     f"`lockgate cache migrate {self._folder.name}` sets them aside and starts anew"
                 )
             try:
-                shard = Shard(folder, self.dims)
-                self._where.update(dict.fromkeys(shard.ids(), shard))
+                with self._folders.trying(folder):
+                    shard = Shard(folder, self.dims)
+                    self._where.update(dict.fromkeys(shard.ids(), shard))
                 self._shards.append(shard)
             except StoreUnavailable as error:
                 self._put_aside(folder, error)

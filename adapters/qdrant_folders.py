@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from adapters.qdrant_shard import Shard
@@ -15,6 +16,9 @@ from proxy.entries import StoreUnavailable
 
 BROKEN = ".broken"
 _DROPPED = ".dropped"
+_OPENING = ".opening"
+_CHANCES = 2
+"""How often opening a shard may end the process before it is set aside: once it may have been killed by chance."""
 _PATTERN, _SPARE, _PART = "pattern", "spare", "part"
 _BLOCK = 64 * 1024
 _ZEROS = bytes(_BLOCK)
@@ -36,6 +40,24 @@ class Folders:
         """Those with a shard, oldest first. Makes the root."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         return sorted(each for each in self._root.iterdir() if each.name.isdigit())
+
+    @contextlib.contextmanager
+    def trying(self, folder: Path) -> Iterator[None]:
+        """Around the first use of what may be damaged. Raises StoreUnavailable where the process ended in it before.
+
+        The engine aborts the process over an absurd length in a file: what is written down beforehand keeps the next
+        starts from ending there for ever.
+        """
+        mark = folder.with_name(folder.name + _OPENING)
+        if mark.exists() and mark.stat().st_size >= _CHANCES:
+            mark.unlink()
+            raise StoreUnavailable("the process ended each time that it was opened")
+        with contextlib.suppress(OSError), mark.open("ab") as tries:  # a full disk is no reason not to read
+            tries.write(b".")
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
 
     def begin(self) -> Shard:
         """A new shard in the next folder. Raises StoreUnavailable."""

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import math
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -294,3 +296,47 @@ async def test_vectors_of_another_length_are_refused_at_start(tmp_path: Path, cl
     store.close()
     with pytest.raises(OSError, match="lockgate cache migrate semantic"):
         collection(tmp_path / "semantic", clock, dims=3)
+
+
+ABORTS = """
+import os, sys, time
+from pathlib import Path
+from adapters import qdrant
+from proxy.config import Qdrant
+
+whole = qdrant.Shard
+qdrant.Shard = lambda folder, dims: os._exit(134) if folder.name == "000001" else whole(folder, dims)
+made = qdrant.Collection(Path(sys.argv[1]), 0, Qdrant(), time.time, lambda _: 10**11)
+made.open()
+print(made.state(), made._trouble, sorted(each.name for each in made._folder.iterdir() if each.name[0] == "0"))
+made.close()
+"""
+
+
+async def test_a_shard_that_ends_the_process_is_set_aside_at_the_third_start(tmp_path: Path, clock: Clock) -> None:
+    """The engine aborts over some damage: no supervisor's restarts would get past it. Once may be a kill by chance."""
+    first = collection(tmp_path, clock)
+    await first.put([entry_of("one")])
+    first.close()
+
+    def start() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", ABORTS, str(tmp_path)], check=False, capture_output=True, text=True
+        )
+
+    ended = [await asyncio.to_thread(start) for _ in range(3)]
+    assert [each.returncode for each in ended] == [134, 134, 0]
+    assert ended[2].stdout == "ok  ['000001.broken', '000002']\n"
+
+
+async def test_a_shard_that_was_opened_is_trusted_again(tmp_path: Path, clock: Clock) -> None:
+    """The mark of a try is gone after it; a start that was killed once changes nothing."""
+    first = collection(tmp_path, clock)
+    await first.put([entry_of("one")])
+    first.close()
+    for _ in range(3):
+        (tmp_path / "000001.opening").write_bytes(b".")
+        again = collection(tmp_path, clock)
+        assert await again.count() == 1
+        again.close()
+        assert not (tmp_path / "000001.opening").exists()
