@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from policies.fingerprint import canonical_value
+from policies.pair_guard.tokens import spell
 from proxy.call import Call
 from proxy.endpoints import CHAT
 
@@ -79,9 +80,10 @@ class Eligibility:
             return f"it may have more than {self._window} tokens"
         if _CODE.search(text):
             return "it holds code"
-        if _PRIVATE.search(text):
+        plain = canonical_text(spell(text))  # no kind of blank, hyphen or accent gets a text past what follows
+        if _PRIVATE.search(plain):
             return "it holds an address, a number or an id"
-        lower = text.lower().replace("\u2019", "'")
+        lower = plain.lower()
         if self._deictic.search(lower):
             return "it points at something outside of it"
         if self._time.search(lower):

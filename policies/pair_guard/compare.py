@@ -63,6 +63,8 @@ class PairGuard:
         a, b = self._read(asked), self._read(stored)
         if a.quotes and b.quotes and a.quotes != b.quotes:
             return _different("quotes")
+        if a.signs.differ(b.signs):
+            return _different("signs")
         if a.language != b.language:
             return self._across(a, b) if self._any and a.language and b.language else _different("language")
         if a.language and self._languages and a.language not in self._languages:
@@ -199,6 +201,10 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
         return _different("mode")
     if "past" in (a.tense, b.tense) and a.tense != b.tense and "?" not in (a.tense, b.tense):
         return _different("tense")
+    if a.quantity and b.quantity and a.quantity != b.quantity and a.kind == b.kind and a.kind in ("yn", "do"):
+        return _different("quantity")
+    if {a.persons, b.persons} == {"12", "21"} and a.kind == b.kind:
+        return _different("person")
     if {a.persons, b.persons} == {"1", "2"} and not (a.subject and b.subject and a.kind != "what"):
         return _different("person")
     return None

@@ -9,6 +9,7 @@ import msgspec
 
 from policies.pair_guard.meanings import Meanings
 from policies.pair_guard.question import AUXILIARY, drop_politeness, take_kind
+from policies.pair_guard.signs import Signs, signs_of
 from policies.pair_guard.stem import Stemmer
 from policies.pair_guard.tables import Tables, Vocabulary
 from policies.pair_guard.tokens import Token, cut, spell
@@ -44,6 +45,11 @@ _SAID: Final = {
 }
 """Words that the kind of question says already; elsewhere they count: `is` is not `is becoming`."""
 _SUBJECTS: Final = frozenset({"i", "we", "you", "je", "nous", "vous", "tu", "on"})
+_QUANTITIES: Final = {
+    **dict.fromkeys(("all", "every", "each", "tous", "toutes", "chaque"), "all"),
+    **dict.fromkeys(("most", "many", "plupart", "beaucoup"), "most"),
+    **dict.fromkeys(("some", "few", "several", "quelques", "certains", "certaines", "plusieurs"), "some"),
+}
 _ACCENTED: Final = frozenset("àâçéèêëîïôùûœ")
 _ACRONYM: Final = range(2, 6)
 _FAR: Final = 6
@@ -71,9 +77,9 @@ class Text(msgspec.Struct, frozen=True):
     """What was read.
 
     `language` is empty for what is neither English nor French: then `words` are all its tokens, as they stand.
-    `persons` says who speaks (`1`) or is spoken to (`2`), `subject` whether as a subject. `fronted` is how many words
+    `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject. `fronted` is how many words
     stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
-    all of it but politeness, for where hardly any word counts.
+    all of it but politeness, for where hardly any word counts. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
     """
 
     language: str
@@ -85,9 +91,11 @@ class Text(msgspec.Struct, frozen=True):
     persons: str = ""
     subject: bool = False
     quotes: tuple[str, ...] = ()
+    signs: Signs = Signs((), (), ())
     fronted: int = 0
     states: bool = False
     plain: str = ""
+    quantity: str = ""
 
 
 class Reader:
@@ -109,13 +117,15 @@ class Reader:
     def _read(self, text: str) -> Text:
         text = spell(text)
         quotes = tuple(each.casefold() for each in _QUOTED.findall(text)) if '"' in text else ()
+        signs = signs_of(text)
         tokens = cut(text)
         language = self._language(tokens)
         if not language:
-            return Text("", "", tuple(Word(each.text, each.text) for each in tokens), quotes=quotes)
+            return Text("", "", tuple(Word(each.text, each.text) for each in tokens), quotes=quotes, signs=signs)
         meanings = self._meanings[language]
         known = meanings.known
-        drop_politeness(tokens, known)
+        quantities = dict.fromkeys(_QUANTITIES[each.text] for each in tokens if each.text in _QUANTITIES)
+        drop_politeness(tokens, known)  # for which `all` at the beginning is a greeting
         everything = [token.text for token in tokens]
         fronted = _fronted(tokens, known)
         kind = take_kind(tokens, known, language, asks="?" in text)
@@ -129,11 +139,13 @@ class Reader:
             negations=words.negations,
             mode="can" if said & known.can else "should" if said & known.should else "",
             tense=_tense(said, known, language),
-            persons=("1" if said & known.first else "") + ("2" if said & known.second else ""),
+            persons=_persons(everything, known),
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
+            signs=signs,
             fronted=before_comma,
             plain=" ".join(everything),
+            quantity=" ".join(quantities),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 
@@ -149,6 +161,12 @@ class Reader:
             if found and found >= most:
                 best, most = name, found + 0.5
         return best
+
+
+def _persons(everything: Sequence[str], known: Vocabulary) -> str:
+    """In the order in which they are first named."""
+    named = ("1" if each in known.first else "2" for each in everything if each in known.first or each in known.second)
+    return "".join(dict.fromkeys(named))
 
 
 class _Look:

@@ -48,6 +48,10 @@ UNFIT = {
     "time": ["What is the weather like?", "Latest news?", "What day is it today?", "Who is the current president?", "Quelle heure est-il maintenant ?",
              "Quel temps fera-t-il demain ?", "What is the price of gold?", "What is the Bitcoin price?", "What are the gas prices for Texas?",
              "What\u2019s the price for a ticket?", "Quel est le prix du pain ?", "Give me today\u2019s headlines"],
+    "addresses and time in other blanks, hyphens and accents": [
+        "Call 06\u00a012\u00a034\u00a056\u00a078 for me", "Call 06\u202f12\u202f34\u202f56\u202f78", "Call 06\u201112\u201134\u201156\u201178",
+        "What  time is it in Rome?", "quel  jour sommes-nous ?", "Quelle est la me\u0301te\u0301o ?", "What is the\u00a0weather like?",
+    ],
     "length": ["word " * 300, "字" * 400],
     "emptiness": ["", "  \n"],
 }  # fmt: skip

@@ -164,6 +164,21 @@ def test_one_change_that_matters_makes_it_different(kind: str, one: str, other: 
     assert closeness(one, other) == "different", kind
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Are you allowed to sue me?", "Am I allowed to sue you?"),
+        ("Do you pay me?", "Do I pay you?"),
+        ("All birds can fly", "Some birds can fly"),
+        ("All cats are mammals, true?", "Some cats are mammals, true?"),
+        ("Tous les oiseaux volent, non ?", "Certains oiseaux volent, non ?"),
+    ],
+)
+def test_who_does_it_to_whom_and_how_many_do_counts(one: str, other: str) -> None:
+    """Though the words that count are the same."""
+    assert closeness(one, other) == "different"
+
+
 def test_a_word_that_says_little_needs_more_similarity() -> None:
     """`near`, and the embedder has the last word."""
     assert (
