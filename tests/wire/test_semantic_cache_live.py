@@ -139,6 +139,32 @@ async def test_a_wrong_answer_goes_from_both_caches(tmp_path: Path) -> None:
         assert await verdict(running, ASKED) == "hit-exact"
 
 
+async def test_a_flight_is_no_way_into_the_partition_of_another_key(tmp_path: Path) -> None:
+    """Two keys of one owner ask the same at the same time; the answer to similar words is the first one's alone."""
+    async with (
+        embeddings() as server,
+        gateway(
+            tmp_path,
+            {
+                **config(http_embedder(server), calibration=CALIBRATION, partition="key"),
+                "authenticate": {"keys": True},
+            },
+        ) as running,
+    ):
+        keys = []
+        for name in ("one", "two"):
+            made = json.dumps({"name": name, "owner": "team", "models": ["*"]}).encode()
+            answer = await post(running, made, "/admin/keys", authorization=f"Bearer {ADMIN}")
+            keys.append({"authorization": f"Bearer {answer.json['key']}"})
+        await post(running, chat("echo", ASKED), **keys[0])
+        async with asyncio.timeout(60):
+            while await verdict(running, AGAIN, cache_control="no-store", **keys[0]) != "hit-semantic":  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+        server.delay = 0.3  # the second comes while the first is being answered
+        verdicts = await asyncio.gather(*(verdict(running, AGAIN, **key) for key in keys))
+        assert verdicts == ["hit-semantic", "miss"]
+
+
 async def test_a_hit_is_not_stored_as_an_exact_one(tmp_path: Path) -> None:
     """It would outlive its entry, and feedback could not reach it."""
     async with (
