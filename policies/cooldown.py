@@ -1,8 +1,8 @@
 """Which deployments rest, for how long, and how fast the others are."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -66,6 +66,10 @@ class Cooldowns:
             health = self._health[deployment] = Health()
         return health
 
+    def known(self) -> Mapping[str, Health]:
+        """What is known of each, also of those that no configuration names; the one first heard of comes first."""
+        return self._health
+
     def standing(self, deployment: str) -> Standing:
         """`open`; `cooling` while it rests or is probed by another call; `probe` when its rest is over."""
         health = self.health(deployment)
@@ -79,7 +83,7 @@ class Cooldowns:
         """Seconds until it may be tried again."""
         return max(0.0, self.health(deployment).until - self._now())
 
-    def describe(self, deployment: str) -> dict[str, object]:
+    def describe(self, deployment: str) -> dict[str, Any]:
         """Its standing for the operator: seconds of rest left and why, latency, and its last answers."""
         health = self._health.get(deployment, Health())
         return {

@@ -4,7 +4,7 @@ import asyncio
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Response, get
@@ -12,15 +12,14 @@ from litestar.response import Stream
 from litestar.types import ControllerRouterHandler, Guard
 
 from adapters.shipping import Report, ShipperProcess
-from policies.cooldown import Cooldowns
 from proxy.admin_requests import request_handlers
-from proxy.deployments import Deployment
 from proxy.edge import Edge
 from proxy.exposition import CONTENT_TYPE, Sample, pieces
 from proxy.health import Health
 from proxy.keepers import Keepers
 from proxy.live import Live, live_handlers, unhurried
 from proxy.process import cpu_seconds, open_files, resident
+from proxy.standings import Standings
 from proxy.ui import ui_handlers
 from proxy.version import VERSION
 
@@ -75,6 +74,7 @@ class Instance:
         self._keepers = keepers
         self._began = time.monotonic()
         self._began_at = time.time()
+        self._standings = Standings(lambda: edge.runtime.router, keepers.cooldowns)
 
     def uptime(self) -> int:
         """Seconds since it began."""
@@ -98,11 +98,8 @@ class Instance:
         }
 
     def standing(self) -> list[Json]:
-        """Every configured deployment with what is known of it."""
-        return [
-            {"name": f"{each.provider_name} {each.model}", **self._keepers.cooldowns.describe(each.id)}
-            for each in self._deployments()
-        ]
+        """Every deployment that is configured, or was found behind `*`, with what is known of it."""
+        return self._standings.described()
 
     def samples(self) -> list[Sample]:
         """For scrapers."""
@@ -114,7 +111,7 @@ class Instance:
             *self._task_samples(),
             *_process_samples(self._began_at),
             *_part_samples(self._health.report()[1]),
-            *_cooldown_samples(self._deployments(), self._keepers.cooldowns),
+            *self._standings.samples(),
         ]
         for service in self._keepers.services:
             if isinstance(service, ShipperProcess):
@@ -125,12 +122,6 @@ class Instance:
         if len(self._edge.clients) > _COUNTED:
             return []
         return [Sample("lockgate_tasks", "Tasks of the event loop that are not over.", len(asyncio.all_tasks()))]
-
-    def _deployments(self) -> Iterable[Deployment]:
-        """Each once, whichever routes name it."""
-        router = self._edge.runtime.router
-        routes = (*router.exact.values(), *router.patterns)
-        return {each.id: each for route in routes for each in route.deployments}.values()
 
     def _outbox_samples(self) -> list[Sample]:
         outbox = self._keepers.outbox
@@ -178,16 +169,3 @@ def _part_samples(parts: dict[str, str]) -> list[Sample]:
         for part, state in parts.items()
         for which in ("ok", "degraded", "down", "draining")
     ]
-
-
-def _cooldown_samples(deployments: Iterable[Deployment], cooldowns: Cooldowns) -> list[Sample]:
-    found = []
-    for each in deployments:
-        labels = {"provider": each.provider_name, "model": each.model}
-        known = cooldowns.describe(each.id)
-        resting = int(known["standing"] == "cooling")
-        found.append(Sample("lockgate_deployment_resting", "Whether a deployment rests.", resting, labels))
-        rests = known["rests"]
-        if isinstance(rests, int):
-            found.append(Sample("lockgate_cooldowns_total", "Rests begun.", rests, labels, kind="counter"))
-    return found

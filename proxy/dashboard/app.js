@@ -328,7 +328,7 @@ function renderTables() {
 function renderDeployments(t) {
   const busy = new Map(t.deployments.map((each) => [each.name, each]));
   const named = new Map(t.standing.map((each) => [each.name, each]));
-  const names = [...new Set([...named.keys(), ...busy.keys()])].filter((name) => busy.has(name) || !name.endsWith("*"));
+  const names = [...new Set([...named.keys(), ...busy.keys()])];
   const weight = (name) => (named.get(name)?.standing === "open" || !named.has(name) ? 0 : 1e12) + (busy.get(name)?.calls ?? 0);
   names.sort((a, b) => weight(b) - weight(a));
   const rows = names.slice(0, 16).map((name) => {
@@ -336,11 +336,12 @@ function renderDeployments(t) {
     return cells([name], make("td", {}, standing(known)), num(count(calls?.calls ?? 0)), num(calls ? percent(calls.failed, calls.calls) : "–"),
       num(seconds(calls?.p95 ?? known?.latency), true));
   });
-  fill("deployments", rows, 5, "No deployments are configured.");
+  fill("deployments", rows, 5, "No deployment is known yet.");
 }
 
 function standing(known) {
-  if (!known || known.standing === "open") return make("span", { class: "chip good" }, "open");
+  if (!known) return make("span", { class: "dim" }, "–");
+  if (known.standing === "open") return make("span", { class: "chip good" }, "open");
   const text = known.standing === "probe" ? "to be probed" : `rests ${since(Math.ceil(known.resting_for))}`;
   return make("span", {}, make("span", { class: "chip warn" }, text), make("span", { class: "dim wide" }, known.reason ? ` ${known.reason}` : ""));
 }

@@ -55,6 +55,7 @@ COMPOSITION = {
     "ship",
     "ship_start",
     "shipping",
+    "standings",
 }
 PRODUCT = sorted(path for folder in ("proxy", "adapters", "policies") for path in (ROOT / folder).rglob("*.py"))
 

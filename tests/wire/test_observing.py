@@ -23,6 +23,7 @@ CONFIG: dict[str, Any] = {
         "chat": {"deployments": [{"provider": "fake", "model": "echo"}]},
         "second": {"deployments": [{"provider": "dead", "model": "x"}, {"provider": "fake", "model": "echo"}]},
         "fails": {"deployments": [{"provider": "fake", "model": "echo-500"}]},
+        "limited/*": {"deployments": [{"provider": "fake", "model": "*"}]},
     },
     "failover": {"tries": 1, "cooldown": {"minimum": 1000}},
     "log": {"format": "json", "access": True},
@@ -69,6 +70,19 @@ async def metrics(gate: Gateway) -> dict[str, list[Point]]:
 
 def total(families: dict[str, list[Point]], name: str, **labels: str) -> float:
     return sum(point.value for point in families[name] if labels.items() <= point.labels.items())
+
+
+async def test_a_model_that_rests_behind_a_star_is_seen_to_rest(local: Gateway) -> None:
+    """In the overview and in the metrics, by its own name; what stands for many models never rests itself."""
+    model = "echo+status=429+retry-after=600"
+    assert (await chat(local, f"limited/{model}")).status == 429
+    tables = (await see(local, "/admin/overview")).json["tables"]
+    standings = {each["name"]: each["standing"] for each in tables["standing"]}
+    assert standings[f"fake {model}"] == "cooling"
+    assert "fake *" not in standings
+    families = await metrics(local)
+    assert total(families, "lockgate_deployment_resting", provider="fake", model=model) == 1
+    assert total(families, "lockgate_cooldowns_total", provider="fake", model=model) == 1
 
 
 async def test_the_metrics_count_what_was_called(local: Gateway) -> None:
