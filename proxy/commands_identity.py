@@ -23,6 +23,7 @@ from proxy.errors import BadRequest, GatewayError
 from proxy.grants import user_name
 from proxy.identity import open_database
 from proxy.key_store import KeyStore
+from proxy.logs import plain
 from proxy.passwords import Passwords
 from proxy.state import Database
 from proxy.user_store import OwnerStore, UserStore
@@ -211,9 +212,9 @@ def _audit(action: str, subject: str, members: Mapping[str, object]) -> None:
 
 
 def _plain(line: Json) -> str:
-    """The members that say something, for people."""
+    """The members that say something, for people; none of them commands their terminal."""
     return "  ".join(
-        f"{name}={json.dumps(value, default=str) if isinstance(value, (list, tuple, dict)) else value}"
+        f"{name}={json.dumps(value, default=str) if isinstance(value, (list, tuple, dict)) else plain(str(value))}"
         for name, value in line.items()
         if value not in (None, "", (), [], {})
     )

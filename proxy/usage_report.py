@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from proxy.accounts import began, ends
 from proxy.call import NANO
 from proxy.errors import BadRequest
+from proxy.logs import plain
 from proxy.sql import Sql
 
 COLUMNS = {
@@ -93,8 +94,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
-    """Lines for people: numbers to the right."""
-    cells = [list(columns), *([str(_cell(row[name])) for name in columns] for row in rows)]
+    """Lines for people: numbers to the right, and nothing that a client named commands their terminal."""
+    cells = [list(columns), *([plain(str(_cell(row[name]))) for name in columns] for row in rows)]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     right: list[Callable[[str, int], str]] = [
         str.rjust if rows and isinstance(rows[0][name], int | Decimal) else str.ljust for name in columns

@@ -50,3 +50,16 @@ def test_a_guard_that_would_guard_nobody_is_refused(
     """With the reason, and exit code 1."""
     assert run(tmp_path, "keys", "create", "--guards", said) == 1
     assert why in capsys.readouterr().err
+
+
+def test_what_a_key_is_called_never_commands_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names come from others too, by way of the API; a list shows them as escapes, JSON has its own."""
+    assert run(tmp_path, "keys", "create", "--name", "a\x1b[2Jb", "--owner", "o\x9b2J") == 0
+    capsys.readouterr()
+    assert run(tmp_path, "keys", "list") == 0
+    told = capsys.readouterr().out.strip("\n")
+    assert told.isprintable()
+    assert "name=a\\x1b[2Jb" in told
+    assert run(tmp_path, "owners", "set", "o\x9b2J", "--budget", "5") == 0
+    assert run(tmp_path, "owners", "list") == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()

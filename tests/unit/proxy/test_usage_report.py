@@ -98,3 +98,10 @@ def test_a_name_never_becomes_a_formula() -> None:
     rows = [{"model": "=HYPERLINK(1)", "calls": 1, "cost_usd": Decimal("0.000000000")}]
     assert as_csv(rows, ("model", "calls", "cost_usd")) == "model,calls,cost_usd\n'=HYPERLINK(1),1,0.000000000\n"
     assert as_table([], ("model", "calls")) == ["model  calls"]
+
+
+def test_a_name_never_commands_a_terminal() -> None:
+    """What clients called their models is shown as escapes; columns stay columns. An export has it as it is."""
+    rows = [{"model": "m\x1b[2Jx", "calls": 1}, {"model": "plain", "calls": 10}]
+    assert as_table(rows, ("model", "calls")) == ["model      calls", "m\\x1b[2Jx      1", "plain         10"]
+    assert "\x1b[2J" in as_csv(rows, ("model", "calls"))
