@@ -197,6 +197,11 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     otlp: OtlpConfig | None = None
     max_size: Size = size("1GB")
 
+    @property
+    def collector(self) -> OtlpConfig | None:
+        """`otlp`, unless its address is empty: that is as if it were not there."""
+        return self.otlp if self.otlp is not None and self.otlp.url else None
+
 
 class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is kept of what calls cost: single calls for `keep` (0s: for ever); their sums by day always."""

@@ -20,6 +20,11 @@ from proxy.moved import unknown
 from proxy.values import decode_value, value_schema
 
 _BOOLEAN = "tag:yaml.org,2002:bool"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SCHEME = re.compile("[a-z][a-z0-9+.-]{0,20}")
+_SQLITE = "sqlite:///"
+_SMALLEST_OUTBOX = 64_000
+"""Bytes. A record without bodies takes about one thousand."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -96,12 +101,32 @@ def cross_check(config: Config) -> list[str]:
 
 def _check_record(record: RecordConfig) -> list[str]:
     problems = []
-    where = record.mlflow
-    if where and where.partition(":")[0] not in ("http", "https", "sqlite"):
-        problems.append(f"record.mlflow: expected an http, https or sqlite address, or nothing, got {where!r}")
+    if record.mlflow and not _is_store(record.mlflow):
+        scheme, found, _ = record.mlflow.partition("://")  # no more than this is repeated: it may hold a password
+        got = f"one that begins with {scheme}://" if found and _SCHEME.fullmatch(scheme) else "something else"
+        problems.append(
+            "record.mlflow: expected an address such as http://127.0.0.1:5001, https://mlflow.example.com or "
+            f"sqlite:////var/lib/mlflow.db, or nothing for the store in the state folder; got {got}"
+        )
+    if not record.experiment.strip():
+        problems.append("record.experiment: is empty; name an experiment, or leave the key out for 'lockgate'")
     if record.interval <= 0:
         problems.append("record.interval: must be over 0")
+    if record.max_size < _SMALLEST_OUTBOX:
+        problems.append(f"record.max_size: must be at least {_SMALLEST_OUTBOX // 1000}kB, or nothing can wait in it")
+    for name, value in record.otlp.headers.items() if record.otlp is not None else ():
+        if not _TOKEN.fullmatch(name):
+            problems.append(
+                f"record.otlp.headers: {name!r} is no name of a header: letters, digits and !#$%&'*+-.^_`|~"
+            )
+        if not (value.reveal().isascii() and value.reveal().isprintable()):
+            problems.append(f"record.otlp.headers.{name}: only printable ASCII can be sent; encode what is not")
     return problems
+
+
+def _is_store(address: str) -> bool:
+    """Whether records can be shipped there: to a server, or to a file that has a name."""
+    return _is_http(address) or (address.startswith(_SQLITE) and not address.endswith("/"))
 
 
 def _address_problems(config: Config) -> list[str]:
@@ -129,9 +154,9 @@ def _address_problems(config: Config) -> list[str]:
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # also of a port that is no number
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class _Part(Protocol):

@@ -18,13 +18,13 @@ def database_of(config: Config) -> Path:
 
 def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
     """The process, if there is anywhere to ship to. The outbox waits for it from then on."""
-    record = config.record
-    if record.mlflow is None and record.otlp is None:
+    record, collector = config.record, config.record.collector
+    if record.mlflow is None and collector is None:
         return ()
     if record.mlflow is not None:
         outbox.follow(TRACES)
         outbox.follow(FIGURES)
-    if record.otlp is not None:
+    if collector is not None:
         outbox.follow(OTLP)
     settings = ShipperSettings(
         folder=str(outbox.folder.absolute()),
@@ -36,8 +36,8 @@ def shipping(config: Config, outbox: Outbox) -> tuple[Service, ...]:
         share=record.traces.share,
         per_second=record.traces.per_second,
         interval=float(record.interval),
-        otlp=record.otlp.url if record.otlp is not None else None,
-        otlp_headers={name: value.reveal() for name, value in record.otlp.headers.items()} if record.otlp else {},
+        otlp=collector.url if collector is not None else None,
+        otlp_headers={name: value.reveal() for name, value in collector.headers.items()} if collector else {},
         log_format=config.log.format,
         log_level=config.log.level or "",
     )

@@ -207,6 +207,49 @@ def test_records_go_to_places_that_there_are() -> None:
     """A server, a database, or the store of its own."""
     for good in ("", "http://mlflow:5000", "https://mlflow.example", "sqlite:////tmp/m.db"):
         assert parse_config(f"{SMALL}record: {{mlflow: '{good}'}}", {}).record.mlflow == good
-    for bad in ("mlruns", "postgresql://x"):
-        with pytest.raises(ConfigError, match="record"):
+    for bad in (
+        "mlruns",
+        "postgresql://x",
+        "sqlite:///",
+        "sqlite:////",
+        "sqlite:m.db",
+        "http://",
+        "http://[::1",
+        "http://m:x",
+    ):
+        with pytest.raises(ConfigError, match=r"record\.mlflow: expected an address"):
             parse_config(f"{SMALL}record: {{mlflow: '{bad}'}}", {})
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    """The scheme is enough to know what was meant."""
+    for bad in ("postgresql://u:s3cret@h/db", "http://u:s3cret@h:port", "s3cret:x", "s3cret"):
+        told = "\n".join(problems(f"{SMALL}record: {{mlflow: '{bad}'}}"))
+        assert "record.mlflow" in told
+        assert "s3cret" not in told
+    assert "begins with postgresql://" in "\n".join(problems(f"{SMALL}record: {{mlflow: 'postgresql://u:p@h/db'}}"))
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ("{experiment: ''}", "record.experiment: is empty"),
+        ("{max_size: 0}", "record.max_size: must be at least 64kB"),
+        ("{otlp: {url: 'http://[::1/v1/traces'}}", "record.otlp.url: must be an address"),
+        ("{otlp: {url: 'http://c:99999/v1/traces'}}", "record.otlp.url: must be an address"),
+        ("{otlp: {url: 'http://c', headers: {'x y': v}}}", "record.otlp.headers: 'x y' is no name of a header"),
+        ("{otlp: {url: 'http://c', headers: {x-key: 'é'}}}", "record.otlp.headers.x-key: only printable ASCII"),
+        ("{otlp: {url: 'http://c', headers: {x-key: \"a\\nb\"}}}", "record.otlp.headers.x-key: only printable ASCII"),
+    ],
+)
+def test_records_that_could_never_be_shipped_are_refused_at_start(record: str, said: str) -> None:
+    """And not found out by a process that dies again and again. A header's value is never repeated."""
+    told = "\n".join(problems(f"{SMALL}record: {record}"))
+    assert said in told
+
+
+def test_a_collector_without_an_address_is_not_there() -> None:
+    """As a provider: a file with `${COLLECTOR:-}` serves machines without one."""
+    text = f"{SMALL}record: {{otlp: {{url: '${{COLLECTOR:-}}'}}}}"
+    assert parse_config(text, {}).record.collector is None
+    assert parse_config(text, {"COLLECTOR": "http://c/v1/traces"}).record.collector is not None
