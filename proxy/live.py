@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 from litestar import get
@@ -51,7 +52,7 @@ class Live:
         self._state = state
         self._deployments = deployments
         self._draining = draining
-        self._watchers = 0
+        self._watchers: WeakSet[_Place] = WeakSet()
         self._made: dict[str, tuple[float, Json]] = {}
 
     def overview(self, span: Range) -> Json:
@@ -69,12 +70,13 @@ class Live:
 
     def watch(self, span: Range) -> AsyncIterator[bytes]:
         """Events: `overview`, then a `tick` a second with what is new. Raises Overloaded when too many watch."""
-        if self._watchers >= _WATCHERS:
+        if len(self._watchers) >= _WATCHERS:
             raise Overloaded("Too many watch this instance already.", retry_after=10)
-        return self._events(span)
+        place = _Place()
+        self._watchers.add(place)
+        return self._events(span, place)
 
-    async def _events(self, span: Range) -> AsyncIterator[bytes]:
-        self._watchers += 1
+    async def _events(self, span: Range, place: "_Place") -> AsyncIterator[bytes]:
         try:
             view = self.overview(span)
             yield _event("overview", view)
@@ -97,10 +99,10 @@ class Live:
                     last_call = tick["calls"][0]["id"]
                 yield _event("tick", tick)
         finally:
-            self._watchers -= 1
+            self._watchers.discard(place)
 
     def _now(self) -> Json:
-        return {**self._state(), "watchers": self._watchers, "draining": self._draining()}
+        return {**self._state(), "watchers": len(self._watchers), "draining": self._draining()}
 
     def _table(self) -> Json:
         return self._shared("tables", lambda: {**self._traffic.busiest(_ROWS), "standing": self._deployments()})
@@ -115,6 +117,12 @@ class Live:
             made = make()
             self._made[name] = (time.monotonic(), made)
         return made
+
+
+class _Place:
+    """A watcher's. Taken when it is asked for; free when its stream ends, or goes without ever having begun."""
+
+    __slots__ = ("__weakref__",)
 
 
 def live_handlers(live: Live, guard: Guard) -> list[ControllerRouterHandler]:
