@@ -31,6 +31,7 @@ from proxy.import_litellm import convert
 from proxy.keepers import Keepers
 from proxy.logs import set_up_logs
 from proxy.observe import observing_handlers
+from proxy.restart import waiting
 from proxy.runtime import Runtime
 from proxy.security_metrics import security_handlers
 from proxy.server import Server, listen
@@ -59,7 +60,7 @@ async def serve(load: Load, path: Path | None) -> int:
             health,
             drain_delay=config.server.drain_delay,
             drain_timeout=config.server.drain_timeout,
-            reload=Reloader(load, keepers, edge),
+            reload=Reloader(load, config, keepers, edge),
         )
         listener = listen(config.server.host, config.server.port)
         host, port = listener.getsockname()[:2]
@@ -196,10 +197,14 @@ def _parts(edge: Edge, keepers: Keepers) -> dict[str, Callable[[], State]]:
 
 
 class Reloader:
-    """Puts a new configuration in place of the old one, whole or not at all; says itself what went wrong."""
+    """Puts a new configuration in place of the old one, whole or not at all; says itself what went wrong.
 
-    def __init__(self, load: Load, keepers: Keepers, edge: Edge) -> None:
+    `began` is the configuration of the start, by which what was made then goes on.
+    """
+
+    def __init__(self, load: Load, began: Config, keepers: Keepers, edge: Edge) -> None:
         self._load = load
+        self._began = began
         self._keepers = keepers
         self._edge = edge
         self._retiring: set[asyncio.Task[None]] = set()
@@ -217,7 +222,8 @@ class Reloader:
         task = asyncio.get_running_loop().create_task(_retire(old))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
-        logger.info("reloaded; address, port and state folder wait for a restart")
+        wait = waiting(self._began, config)
+        logger.info("reloaded%s", f"; changes of these wait for a restart: {', '.join(wait)}" if wait else "")
 
 
 async def _retire(runtime: Runtime) -> None:

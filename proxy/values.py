@@ -71,6 +71,12 @@ class Sampling:
         self.share = share
         self.per_second = per_second
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sampling) and (self.share, self.per_second) == (other.share, other.per_second)
+
+    def __hash__(self) -> int:
+        return hash((self.share, self.per_second))
+
     @classmethod
     def parse(cls, value: object) -> "Sampling":
         """Raises ValueError."""

@@ -184,6 +184,7 @@ async def test_a_reload_is_atomic_and_running_streams_keep_what_they_began_with(
         async with Connection(gate.url) as running:
             await begin(running, chat("long=20+every=100ms+chunks=20", stream=True))
             written["routes"] = {"only": {"deployments": [{"provider": "up", "model": "echo"}]}}
+            written["record"] = {"interval": "7s", "bodies": "full"}
             path.write_text(yaml.safe_dump(written))
             gate.process.send_signal(signal.SIGHUP)
             assert await becomes(lambda: routes(gate), ["only"])
@@ -194,7 +195,9 @@ async def test_a_reload_is_atomic_and_running_streams_keep_what_they_began_with(
             gate.process.send_signal(signal.SIGHUP)
             assert (await rest_of(running)).endswith(b"data: [DONE]\n\n")
         assert await routes(gate) == ["only"]
-        assert "the old configuration stays" in (tmp_path / "gateway.err").read_text()
+        told = (tmp_path / "gateway.err").read_text()
+        assert "reloaded; changes of these wait for a restart: record.interval\n" in told
+        assert "the old configuration stays" in told
 
 
 async def test_a_second_instance_on_the_same_state_is_refused(tmp_path: Path, base_url: str) -> None:
