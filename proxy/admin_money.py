@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.params import FromQuery, QueryParameter
 from litestar.types import ControllerRouterHandler, Guard
 
 from proxy.errors import BadRequest
 from proxy.sql import Store
-from proxy.usage_report import FIGURES, answer, as_csv, balances, question
+from proxy.usage_report import COLUMNS, FIGURES, answer, as_csv, balances, question
 
+_ASKED = ("by", "from", "to", *(name for name in COLUMNS if name != "day"), "format")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -22,6 +23,7 @@ def money_handlers(store: Store, guard: Guard, now: Callable[[], float]) -> list
 
     @get("/admin/usage", guards=[guard])
     async def usage(  # noqa: PLR0913 - one for each member of the query
+        request: Request[Any, Any, Any],
         by: FromQuery[str] = "day",
         first: Annotated[str | None, QueryParameter(name="from")] = None,
         last: Annotated[str | None, QueryParameter(name="to")] = None,
@@ -33,6 +35,7 @@ def money_handlers(store: Store, guard: Guard, now: Callable[[], float]) -> list
         form: Annotated[str, QueryParameter(name="format")] = "json",
     ) -> Response[bytes]:
         """Calls, tokens and cost by day, key, owner, route, provider or model (`by`, joined by commas)."""
+        _refuse_unknown(request)
         if form not in ("json", "csv"):
             raise BadRequest("Invalid 'format': expected json or csv.", param="format", code="invalid_value")
         only = {"key": key, "owner": owner, "route": route, "provider": provider, "model": model}
@@ -50,3 +53,13 @@ def money_handlers(store: Store, guard: Guard, now: Callable[[], float]) -> list
         return Response(_encode({"budgets": rows}), media_type="application/json")
 
     return [usage, budgets]
+
+
+def _refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """Raises BadRequest: whoever mistypes a name would take the sums of everything for those of their choice."""
+    for name in request.query_params:
+        if name not in _ASKED:
+            shown = name[:100]
+            raise BadRequest(
+                f"Unknown parameter: '{shown}'. Known here: {', '.join(_ASKED)}.", param=shown, code="unknown_parameter"
+            )

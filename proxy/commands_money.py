@@ -136,7 +136,9 @@ def reconcile(config: Config, file: Path, provider: str | None, columns: dict[st
 
 
 def _add_days(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="first", metavar="DAY", help="the first day (default: the first of this month)")
+    parser.add_argument(
+        "--from", dest="first", metavar="DAY", help="the first day (default: the first of the last day's month)"
+    )
     parser.add_argument("--to", dest="last", metavar="DAY", help="the last day (default: today)")
 
 

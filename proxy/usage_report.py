@@ -37,14 +37,23 @@ class Question(NamedTuple):
 
 
 def question(by: str, first: str | None, last: str | None, only: Mapping[str, str | None], today: date) -> Question:
-    """Read what was asked: names joined by commas, days as YYYY-MM-DD; this month if none is named. Raises BadRequest."""
+    """Read what was asked: names joined by commas, days as YYYY-MM-DD. Raises BadRequest.
+
+    Without a first day it is the first of the month of the last one, and without a last day that is today.
+    """
     names = tuple(name.strip() for name in by.split(",") if name.strip())
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or not names:
         raise BadRequest(f"Invalid 'by': expected some of {', '.join(COLUMNS)}.", param="by", code="invalid_value")
-    begin = _day("from", first) if first else today.replace(day=1).isoformat()
-    end = _day("to", last) if last else max(today.isoformat(), begin)
-    return Question(names, begin, end, {name: value for name, value in only.items() if value is not None})
+    end = _day("to", last) if last else today
+    begin = _day("from", first) if first else end.replace(day=1)
+    if not last:
+        end = max(end, begin)
+    if begin > end:
+        raise BadRequest(f"Invalid 'from': {begin} is later than 'to', {end}.", param="from", code="invalid_value")
+    return Question(
+        names, begin.isoformat(), end.isoformat(), {name: value for name, value in only.items() if value is not None}
+    )
 
 
 def answer(sql: Sql, asked: Question) -> list[dict[str, Any]]:
@@ -114,9 +123,9 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _day(name: str, text: str) -> str:
+def _day(name: str, text: str) -> date:
     try:
-        return date.fromisoformat(text).isoformat()
+        return date.fromisoformat(text)
     except ValueError:
         raise BadRequest(
             f"Invalid '{name}': expected a day such as 2026-11-30.", param=name, code="invalid_value"

@@ -47,6 +47,24 @@ async def test_a_call_that_is_not_remembered_is_a_404(live: Gateway) -> None:
     assert (answer.status, answer.json["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("asked", "param", "code"),
+    [
+        ("onwer=acme", "onwer", "unknown_parameter"),
+        ("from=2026-11-02&to=2026-11-01", "from", "invalid_value"),
+    ],
+)
+async def test_usage_that_was_asked_wrongly_is_a_400(live: Gateway, asked: str, param: str, code: str) -> None:
+    """Sums of everything, or of nothing, would look like an answer."""
+    async with Connection(live.url) as wire:
+        answer = await wire.request("GET", f"/admin/usage?{asked}", x_api_key="sk-admin")
+        month = await wire.request("GET", "/admin/usage?to=2026-10-31&by=day&owner=acme", x_api_key="sk-admin")
+    error = answer.json["error"]
+    assert (answer.status, error["param"], error["code"]) == (400, param, code)
+    assert error["type"] == "invalid_request_error"
+    assert (month.status, month.json["from"], month.json["to"]) == (200, "2026-10-01", "2026-10-31")
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/healthz", "/health/ready", "/readyz"])
 async def test_health_answers_under_both_names(live: Gateway, path: str) -> None:
     """Live and ready."""

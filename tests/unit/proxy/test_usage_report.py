@@ -93,6 +93,19 @@ def test_without_days_it_is_this_month() -> None:
     assert question("day", None, None, {}, TODAY)[1:3] == ("2026-03-01", "2026-03-04")
 
 
+def test_without_a_first_day_it_is_the_month_of_the_last() -> None:
+    """Else a month that is over would come out empty. A first day to come is its own last."""
+    assert question("day", None, "2025-10-31", {}, TODAY)[1:3] == ("2025-10-01", "2025-10-31")
+    assert question("day", "2026-04-01", None, {}, TODAY)[1:3] == ("2026-04-01", "2026-04-01")
+
+
+def test_days_the_wrong_way_round_are_refused() -> None:
+    """And are not answered with nothing."""
+    with pytest.raises(BadRequest, match="2026-03-02 is later than 'to', 2026-03-01") as caught:
+        question("day", "2026-03-02", "2026-03-01", {}, TODAY)
+    assert caught.value.param == "from"
+
+
 def test_a_name_never_becomes_a_formula() -> None:
     """Models are named by clients, and people open exports in spreadsheets."""
     rows = [{"model": "=HYPERLINK(1)", "calls": 1, "cost_usd": Decimal("0.000000000")}]
