@@ -1,5 +1,6 @@
 """The figures of one instance, computed from the records it ships: every record counts, sampled or not."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from proxy.call import NANO, Record
 _KNOWN = 10_000
 """Calls remembered for the case that their record is amended."""
 _ROUTES = 100
+_LONGEST = 100
+"""Characters of a route's name."""
 _OTHER = "other"
 _NONE = "none"
 """For calls that no route took. Their models are the clients' words, which would use the hundred names up."""
@@ -113,9 +116,7 @@ class Meter:
 
     def _route(self, name: str) -> str:
         """A name that MLflow takes; more than a hundred are counted together."""
-        clean = "".join(letter if letter.isalnum() or letter in "_-. :" else "_" for letter in name)[:100]
-        if clean in (".", ".."):  # no part of a path may be called so, and MLflow holds names for paths
-            clean = "_" * len(clean)
+        clean = _clean(name)
         if clean not in self._names:
             if len(self._names) >= _ROUTES:
                 return _OTHER
@@ -124,6 +125,17 @@ class Meter:
 
     def _bucket_of(self, record: Record) -> int:
         return int((record.started + record.duration) // self._interval)
+
+
+def _clean(name: str) -> str:
+    """The name itself if MLflow takes it, else what it takes of it and a hash, as `fake/*` and `fake_*` are two routes."""
+    clean = "".join(letter if letter.isalnum() or letter in "_-. :" else "_" for letter in name)
+    if clean in (".", ".."):  # no part of a path may be called so, and MLflow holds names for paths
+        clean = "_" * len(clean)
+    if clean == name and len(clean) <= _LONGEST:
+        return name
+    mark = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=3).hexdigest()
+    return f"{clean[: _LONGEST - len(mark) - 1]}-{mark}"
 
 
 def _counts(record: Record) -> Counts:

@@ -114,6 +114,21 @@ def test_mlflow_takes_the_name_of_any_route(name: str) -> None:
         _validate_metric_name(figure)
 
 
+def test_two_routes_are_never_added_up_under_one_name() -> None:
+    """A name that MLflow takes stays; of another what it takes, and the same hash at every start."""
+    names = ("fake/*", "fake_*", "fake__", "gpt-4o", "x" * 100, "x" * 101, "x" * 102, "..", "__")
+    for _ in range(2):
+        meter = Meter(10.0)
+        for number, name in enumerate(names):
+            meter.add(record(number, route=name))
+        figures = meter.take(0)
+        routes = [name.split("/")[1] for name in figures if name.startswith("route/") and name.endswith("/requests")]
+        assert len(routes) == len(names)
+        assert all(figures[f"route/{name}/requests"] == 1 for name in routes)
+        assert {"fake__", "fake__-ebb2b9", "gpt-4o", "x" * 100, "__"} <= set(routes)
+        assert max(map(len, routes)) == 100
+
+
 def test_routes_are_bounded_and_their_names_taken_by_mlflow() -> None:
     """A hundred, the others together."""
     meter = Meter(10.0)
@@ -122,5 +137,5 @@ def test_routes_are_bounded_and_their_names_taken_by_mlflow() -> None:
     figures = meter.take(0)
     routes = {name.split("/")[1] for name in figures if name.startswith("route/")}
     assert len(routes) == 101
-    assert "weird__0" in routes
+    assert sum(name.startswith("weird__0-") for name in routes) == 1
     assert figures["route/other/requests"] == 100
