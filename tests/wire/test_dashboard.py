@@ -1,12 +1,14 @@
 """The operator's page in a real browser."""
 
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 from argon2 import PasswordHasher
 from support.chromium import Browser, Page, chromium
 from support.http import Connection
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
 PASSWORD = "a long enough password"
-FAKE = {
+FAKE: dict[str, Any] = {
     "providers": {"fake": {"kind": "fake"}, "dead": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
     "routes": {
         "chat": {"deployments": [{"provider": "fake", "model": "echo"}]},
@@ -132,6 +134,28 @@ async def test_every_part_of_the_page_shows_its_facts(tmp_path: Path, page: Page
         await page.run(f"document.querySelector('#calls tr[data-id=\"{blocked}\"] button').click()")
         await page.until("document.querySelector('#call').open")
         assert "never" in await said("#call .steps")
+    assert not page.complaints
+
+
+async def test_a_deployment_is_called_open_only_where_that_is_known(tmp_path: Path, page: Page) -> None:
+    """One behind `*` rests under its own name; of one that a reload took away nothing is known any more."""
+    path = tmp_path / "lockgate.yaml"
+    routes = {"chat": FAKE["routes"]["chat"], "any/*": {"deployments": [{"provider": "fake", "model": "*"}]}}
+    async with gateway(tmp_path, {**FAKE, "routes": routes}) as gate:
+        await ask(gate, "chat")
+        await ask(gate, "any/echo+status=429+retry-after=600")
+        written = yaml.safe_load(path.read_text())
+        written["routes"]["any/*"]["deployments"][0]["model"] = "echo+*"
+        written["routes"]["chat"]["deployments"][0]["model"] = "echo+tokens=1"
+        path.write_text(yaml.safe_dump(written))
+        gate.process.send_signal(signal.SIGHUP)
+        await page.open(f"{gate.url}/ui")
+        shown = "[...document.querySelectorAll('#deployments tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+        await page.until(f"{shown}.some((row) => row[0] === 'fake echo+tokens=1')")
+        standing = {row[0]: row[1] for row in await page.run(shown)}
+    assert standing["fake echo+tokens=1"] == "open"
+    assert standing["fake echo"] == "\N{EN DASH}"
+    assert standing["fake echo+status=429+retry-after=600"].startswith("rests")
     assert not page.complaints
 
 
