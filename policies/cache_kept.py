@@ -103,7 +103,10 @@ class ExactKept(msgspec.Struct, frozen=True):
         """Remove what is meant, from memory and store; how many the store had. Raises StoreUnavailable."""
         await self.writer.emptied()
         self.memory.remove(selection)
-        return await self.store.delete(selection)
+        try:
+            return await self.store.delete(selection)
+        finally:  # once more: until then the store still had them, and a lookup may have brought one back
+            self.memory.remove(selection)
 
     async def twin(self, hit: Hit) -> str | None:
         """The entry of the semantic cache with the same answer, if there was one. Raises StoreUnavailable."""

@@ -99,6 +99,8 @@ class Memory:
         self._fresh = fresh
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self.bytes = 0
+        self.cleared = 0
+        """How often entries were removed."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -115,8 +117,14 @@ class Memory:
         self._places.move_to_end(entry_id)
         return place.held
 
-    def put(self, held: Held) -> None:
-        """Remember an answer, over one with the same id, and forget those unused longest."""
+    def put(self, held: Held, *, cleared: int | None = None) -> None:
+        """Remember an answer, over one with the same id, and forget those unused longest.
+
+        What was fetched from a store is put with what `cleared` was before that began: it may have been meant by a
+        removal since, and is then not remembered.
+        """
+        if cleared is not None and cleared != self.cleared:
+            return
         self._forget(held.facts.id)
         size = held.size
         if size > self._limit:
@@ -140,6 +148,7 @@ class Memory:
 
     def remove(self, selection: Selection) -> int:
         """Forget what is meant; how many that were."""
+        self.cleared += 1
         gone = [entry_id for entry_id, place in self._places.items() if place.held.facts.meant(selection)]
         for entry_id in gone:
             self._forget(entry_id)

@@ -123,7 +123,7 @@ class EmbeddingCache:
                 batch.found[held.facts.id] = held
             else:
                 wanted.append(key[:16].hex())
-        from_memory = not wanted
+        from_memory, cleared = not wanted, self._kept.memory.cleared
         try:
             entries = await self._kept.store.get(wanted) if wanted else {}
         except StoreUnavailable:
@@ -132,7 +132,7 @@ class EmbeddingCache:
             entries = {}
         for entry in entries.values():
             embedding = _read(entry)
-            self._kept.memory.put(embedding)
+            self._kept.memory.put(embedding, cleared=cleared)
             if self._is_fresh(embedding, call):
                 batch.found[entry.id] = embedding
         if batch.missing:

@@ -171,11 +171,12 @@ class ExactCache:
 
     async def _fetch(self, call: Call, entry_id: str, key: bytes) -> Ready | None:
         """From the store into memory. Raises StoreUnavailable."""
+        cleared = self._kept.memory.cleared
         entry = (await self._kept.store.get((entry_id,))).get(entry_id)
         if entry is None or entry.fingerprint != key.hex():
             return None
         ready = Ready(call.endpoint, stored_in(entry), facts_of(entry))
-        self._kept.memory.put(ready)
+        self._kept.memory.put(ready, cleared=cleared)
         return ready
 
     def _served(self, call: Call, ready: Ready) -> Reply | None:

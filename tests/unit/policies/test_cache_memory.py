@@ -66,3 +66,16 @@ def test_only_what_is_meant_is_removed() -> None:
         memory.put(ready("c", partition="q"))
         assert memory.remove(selection) == 3 - len(left)
         assert "".join(name for name in "abc" if memory.get(name)) == left
+
+
+def test_what_was_fetched_before_a_removal_is_not_remembered_after_it() -> None:
+    """It may be what was meant."""
+    memory = Memory(10**6, Clock(0.0))
+    before = memory.cleared
+    memory.put(ready("a"), cleared=before)
+    assert memory.get("a") is not None
+    memory.remove(Selection())
+    memory.put(ready("a"), cleared=before)
+    assert memory.get("a") is None
+    memory.put(ready("a"), cleared=memory.cleared)
+    assert memory.get("a") is not None

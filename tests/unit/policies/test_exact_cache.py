@@ -1,5 +1,6 @@
 """The exact cache over Qdrant's embedded engine and a scripted handler."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from policies.single_flight import SingleFlight, SingleFlightConfig
 from proxy.call import CacheControls, Call, Caller, Usage, Verdict
 from proxy.chain import chain
 from proxy.config import Qdrant
+from proxy.endpoints import CHAT, EMBEDDINGS, Endpoint
 from proxy.entries import EVERYTHING, Entry, Scored, Selection, StoreUnavailable
 from proxy.errors import NotCached, UpstreamUnavailable
 from proxy.reply import Reply
@@ -423,6 +425,60 @@ async def test_a_wrong_hit_is_not_served_again(cache: Cache) -> None:
     call, _, _ = await cache.ask(upstream)
     assert call.record.cache == "miss"
     assert cache.kept.counts.reported == 1
+
+
+class Slow(Broken):
+    """A store on the way to which answers and removals wait until they are let go."""
+
+    def __init__(self, store: Collection) -> None:
+        self.store = store
+        self.answer, self.removal, self.removing = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Entry]:
+        found = await self.store.get(ids)
+        await self.answer.wait()
+        return found
+
+    async def put(self, entries: Sequence[Entry]) -> None:
+        await self.store.put(entries)
+
+    async def delete(self, selection: Selection) -> int:
+        self.removing.set()
+        await self.removal.wait()
+        return await self.store.delete(selection)
+
+
+@pytest.mark.parametrize("first", ["answer", "removal"])
+@pytest.mark.parametrize("endpoint", [CHAT, EMBEDDINGS], ids=["chat", "embeddings"])
+async def test_a_lookup_under_way_does_not_bring_back_what_is_cleared(
+    store: Collection, endpoint: Endpoint, first: str
+) -> None:
+    """Whether the store's answer to it comes before the removal or after it."""
+    slow = Slow(store)
+    cache, upstream = Cache(slow, store._now), Upstream()
+    await cache.kept.writer.start()
+    if endpoint is EMBEDDINGS:
+        data = [{"object": "embedding", "index": 0, "embedding": [1]}]
+        upstream.items = (json.dumps({"object": "list", "data": data, "model": "m"}).encode(),)
+    slow.answer.set()
+
+    def call() -> Call:
+        return make_call(endpoint=endpoint, route=ROUTE, input="a")
+
+    await cache.ask(upstream, call())
+    cache.forget()
+    slow.answer.clear()
+    looking = asyncio.create_task(cache.ask(upstream, call()))
+    clearing = asyncio.create_task(cache.kept.clear(EVERYTHING))
+    await slow.removing.wait()
+    steps = {"answer": (slow.answer, looking), "removal": (slow.removal, clearing)}
+    for let_go, task in (steps[first], *(step for name, step in steps.items() if name != first)):
+        let_go.set()
+        await task
+    assert len(cache.kept.memory) == 0
+    again, _, _ = await cache.ask(upstream, call())
+    assert again.record.cache == "miss"
+    await cache.kept.writer.aclose()
 
 
 async def test_it_says_what_makes_a_call_another(cache: Cache) -> None:
