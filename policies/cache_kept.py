@@ -62,6 +62,12 @@ class Served:
         if len(self._hits) > self._keep:
             self._hits.popitem(last=False)
 
+    def follow(self, leader: str, call: Call) -> None:
+        """This call shares the reply of the leader's, by its id: what answered that one answered this one as well."""
+        hit = self._hits.get(leader)
+        if hit is not None:
+            self.note(call, msgspec.structs.replace(hit, partition=call.caller.partition, caller=call.caller.id))
+
     def find(self, call_id: str) -> Hit | None:
         """The hit that answered this call, if it is still remembered."""
         return self._hits.get(call_id)

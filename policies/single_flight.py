@@ -17,6 +17,8 @@ from proxy.values import Size, size
 GuardsDigest = Callable[[Call], bytes]
 Amend = Callable[[Call], None]
 AtHand = Callable[[Call], Reply | None]
+Followed = Callable[[str, Call], None]
+"""Told the id of a call that a cache answered, and a call that shares its reply."""
 
 
 class SingleFlightConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,10 +35,10 @@ class SingleFlight:
     with any other the flight passes to the next caller. Calls that a cache could not serve fly alone.
     A starter that leaves is charged all the same: `amend` is told of its call once it is known for what.
     What is `at_hand` for a call with its fingerprint needs no flight. The fingerprint is of the partition that `by`
-    says; callers that `also` tells apart do not meet either.
+    says; callers that `also` tells apart do not meet either. Who shares a cache's answer is `followed`.
     """
 
-    def __init__(  # noqa: PLR0913 - collaborators, by name
+    def __init__(  # noqa: PLR0913 - what it tells and asks others, by name
         self,
         config: SingleFlightConfig,
         guards: GuardsDigest,
@@ -45,6 +47,7 @@ class SingleFlight:
         also: PartitionBy | None = None,
         amend: Amend | None = None,
         at_hand: AtHand | None = None,
+        followed: Followed | None = None,
     ) -> None:
         self._config = config
         self._guards = guards
@@ -52,6 +55,7 @@ class SingleFlight:
         self._also = also
         self._amend = amend
         self._at_hand = at_hand
+        self._followed = followed
         self._flights: dict[bytes, Flight] = {}
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
@@ -76,7 +80,7 @@ class SingleFlight:
                 flight = self._take_off(key, call, next_handler)
             seat = flight.join()
             try:
-                return _seated(flight, seat, await flight.head(), call, leads=leads)
+                return await self._settled(flight, seat, call, leads=leads)
             except GatewayError as error:
                 flight.leave(seat)
                 if leads or isinstance(error, UpstreamError | InternalError):
@@ -86,6 +90,12 @@ class SingleFlight:
                 flight.starter_left = flight.starter_left or leads
                 flight.leave(seat)
                 raise
+
+    async def _settled(self, flight: Flight, seat: Seat, call: Call, *, leads: bool) -> Reply:
+        reply = _seated(flight, seat, await flight.head(), call, leads=leads)
+        if self._followed is not None and not leads and call.record.cache.startswith("hit"):
+            self._followed(flight.record.id, call)
+        return reply
 
     def _take_off(self, key: bytes, call: Call, next_handler: Handler) -> Flight:
         def land() -> None:
@@ -110,6 +120,8 @@ def _seated(flight: Flight, seat: Seat, reply: Reply, call: Call, *, leads: bool
         record.provider, record.upstream_model = flight.record.provider, flight.record.upstream_model
         record.fallbacks = flight.record.fallbacks
         record.cache, record.similarity = flight.record.cache, flight.record.similarity
+        if record.cache.startswith("hit"):
+            record.saved, record.candidates = flight.record.saved, list(flight.record.candidates)
         _copy_verdicts(flight.record, record)
         record.usage = flight.record.usage
     items = flight.items(seat) if leads else _counted(flight, seat, record)

@@ -202,7 +202,7 @@ def policies(
         # before whatever heeds them; a member that is for us alone goes no further
         ("cache_controls", ReadCacheControls() if config.sharing else None),
         # before anything that costs: followers neither look up, embed nor spend, and an exact hit in memory waits for none
-        ("single_flight", _single_flight(config, doors, record, exact)),
+        ("single_flight", _single_flight(config, keepers, doors, record, exact)),
         # a hit costs no embedding, no budget and no attempt
         ("exact_cache", exact),
         # an exact hit needs no embedding; whatever is stored has passed all that stands below
@@ -239,7 +239,9 @@ def _caller_limits(config: Config, keepers: Keepers) -> CallerLimits | None:
     return CallerLimits(limits, keepers.limits) if limits is not None else None
 
 
-def _single_flight(config: Config, doors: Doors, record: WriteRecord, exact: ExactCache | None) -> SingleFlight | None:
+def _single_flight(
+    config: Config, keepers: Keepers, doors: Doors, record: WriteRecord, exact: ExactCache | None
+) -> SingleFlight | None:
     if config.single_flight is None:
         return None
     by: PartitionBy = config.exact_cache.partition if config.exact_cache is not None else "tenant"
@@ -253,6 +255,7 @@ def _single_flight(config: Config, doors: Doors, record: WriteRecord, exact: Exa
         also=also if also != by else None,
         amend=record.amend,
         at_hand=at_hand,
+        followed=keepers.caches.served.follow if keepers.caches is not None else None,
     )
 
 

@@ -135,6 +135,22 @@ async def test_followers_of_a_flight_neither_look_up_nor_store(tmp_path: Path) -
         assert fake.stats.requests == 1
 
 
+async def test_followers_of_a_hit_can_call_it_wrong(tmp_path: Path) -> None:
+    """Ten at once, for what is in the store and not in memory: led or followed, each knows the hit by its own id."""
+    async with qdrant_stand_in() as server, upstream() as (fake, url):
+        store = {"url": server.url, "timeout": "20s", "cool_down": "100ms"}
+        async with gateway(tmp_path, config(url, qdrant=store, exact_cache={"memory": "1B"})) as running:
+            await well(running)
+            await post(running, chat())
+            assert await verdict(running, chat()) == "hit-exact"
+            hits = await asyncio.gather(*(post(running, chat()) for _ in range(10)))
+            assert {hit.headers["x-lockgate-cache"] for hit in hits} == {"hit-exact"}
+            for hit in hits:
+                report = json.dumps({"request_id": hit.headers["x-request-id"]}).encode()
+                assert (await post(running, report, "/system/cache/feedback")).status == 200
+        assert fake.stats.requests == 1
+
+
 async def test_the_operator_sees_and_clears(tmp_path: Path) -> None:
     """Only with the admin key; what is cleared is asked for again; a wrong answer goes; a call is explained."""
     async with upstream() as (_, url), gateway(tmp_path, config(url)) as running:

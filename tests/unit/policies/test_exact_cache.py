@@ -10,12 +10,12 @@ import pytest
 from support.calls import Clock, Provider, answers, make_call, make_route, text_of
 
 from adapters.qdrant import Collection
-from policies.cache_kept import Counts, ExactKept, Served
+from policies.cache_kept import Counts, ExactKept, Hit, Served
 from policies.cache_memory import Memory
 from policies.cache_writer import CacheWriter
 from policies.exact_cache import ExactCache, ExactCacheConfig
 from policies.single_flight import SingleFlight, SingleFlightConfig
-from proxy.call import CacheControls, Call, Caller, Usage, Verdict
+from proxy.call import CacheControls, Call, Caller, Record, Usage, Verdict
 from proxy.chain import chain
 from proxy.config import Qdrant
 from proxy.endpoints import CHAT, EMBEDDINGS, Endpoint
@@ -479,6 +479,46 @@ async def test_a_lookup_under_way_does_not_bring_back_what_is_cleared(
     again, _, _ = await cache.ask(upstream, call())
     assert again.record.cache == "miss"
     await cache.kept.writer.aclose()
+
+
+async def test_who_follows_a_hit_has_it_as_its_own(store: Collection) -> None:
+    """It says what it saved, and can call the answer wrong."""
+    slow = Slow(store)
+    cache, upstream = Cache(slow, store._now), Upstream()
+    await cache.kept.writer.start()
+    slow.answer.set()
+    slow.removal.set()
+    await cache.ask(upstream)
+    cache.forget()
+    slow.answer.clear()
+    served = cache.kept.served
+    flights = SingleFlight(SingleFlightConfig(), cache.policy._guards, followed=served.follow)
+    rest = chain([cache.policy], upstream)
+    calls = [make_call(route=ROUTE).replace(id=name, record=Record(name, "chat", 0.0)) for name in ("one", "two")]
+    asked = [asyncio.create_task(flights(call, rest)) for call in calls]
+    slow.answer.set()
+    for reply in asked:
+        assert await text_of(await reply) == body()
+    assert [call.record.flight for call in calls] == ["led", "followed"]
+    assert [call.record.cache for call in calls] == ["hit-exact"] * 2
+    assert [call.record.saved for call in calls] == [700] * 2
+    hit = served.find("two")
+    assert hit is not None
+    assert hit == served.find("one")
+    await cache.kept.wrong(hit)
+    again, _, _ = await cache.ask(upstream)
+    assert again.record.cache == "miss"
+    await cache.kept.writer.aclose()
+
+
+def test_a_hit_that_was_followed_belongs_to_the_follower() -> None:
+    """To nobody else, and nothing belongs to whoever followed an answer that is no hit."""
+    served, one, two = Served(), Caller(id="k1", partition="t1"), Caller(id="k2", partition="t2")
+    served.note(make_call(caller=one).replace(id="leader"), Hit("exact", "t1", "k1", "e"))
+    served.follow("leader", make_call(caller=two).replace(id="follower"))
+    served.follow("unknown", make_call(caller=two).replace(id="other"))
+    assert served.find("follower") == Hit("exact", "t2", "k2", "e")
+    assert served.find("other") is None
 
 
 async def test_it_says_what_makes_a_call_another(cache: Cache) -> None:
