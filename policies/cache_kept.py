@@ -40,6 +40,8 @@ class Hit(msgspec.Struct, frozen=True):
     entry: str
     about: Any = None
     """Whatever else the tier wants to know when a caller calls it wrong."""
+    others: tuple[str, ...] = ()
+    """The other entries that answered with it: a batch of embeddings has one for each input."""
 
     def belongs_to(self, caller: Caller) -> bool:
         """Whether it was served to this caller or to another of its partition."""
@@ -121,6 +123,6 @@ class ExactKept(msgspec.Struct, frozen=True):
         return None if entry is None else entry.meta.get("twin")
 
     async def wrong(self, hit: Hit) -> None:
-        """A caller says that this hit was wrong: its entry goes. Raises StoreUnavailable."""
+        """A caller says that this hit was wrong: all its entries go. Raises StoreUnavailable."""
         self.counts.reported += 1
-        await self.clear(Selection(ids=(hit.entry,)))
+        await self.clear(Selection(ids=(hit.entry, *hit.others)))

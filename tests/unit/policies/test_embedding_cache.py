@@ -121,6 +121,18 @@ async def test_a_batch_that_is_all_there_costs_nothing(cache: Cache) -> None:
     assert len(upstream.asked) == 1
 
 
+async def test_a_batch_that_was_called_wrong_is_asked_for_anew(cache: Cache) -> None:
+    """Every input of it, since nobody knows which was wrong, and no other."""
+    upstream = Embedder()
+    await cache.ask(upstream, ["a", "bbb", "cc"])
+    call, _ = await cache.ask(upstream, ["bbb", "a", "bbb"])
+    hit = cache.kept.served.find(call.id)
+    assert hit is not None
+    await cache.kept.wrong(hit)
+    await cache.ask(upstream, ["a", "bbb", "cc"])
+    assert upstream.asked[1:] == [["a", "bbb"]]
+
+
 async def test_an_encoding_is_answered_in_that_encoding(cache: Cache) -> None:
     """Numbers and base64 never meet."""
     upstream = Embedder()
