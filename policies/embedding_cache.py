@@ -198,7 +198,9 @@ class EmbeddingCache:
 
 
 def split(raw: bytes | Raw) -> list[bytes]:
-    """Each input of an embeddings call: a text or an array of tokens. Empty for what is neither."""
+    """Each input of an embeddings call: a text or an array of tokens. Empty for what is neither, and for an array whose
+    members are not all of one kind: a part of it would be another call than the whole.
+    """
     text = bytes(raw)
     if text[:1] == b'"':
         return [text]
@@ -206,7 +208,15 @@ def split(raw: bytes | Raw) -> list[bytes]:
         each = [bytes(one) for one in _inputs.decode(text)]
     except msgspec.DecodeError:
         return []
-    return each if each and each[0][:1] in (b'"', b"[") else [text]
+    kinds = {_kind(one) for one in each}
+    if len(kinds) != 1 or "" in kinds:
+        return []
+    return [text] if kinds == {"number"} else each
+
+
+def _kind(raw: bytes) -> str:
+    first = raw[:1]
+    return "number" if first.isdigit() else {b'"': "text", b"[": "tokens"}.get(first, "")
 
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:

@@ -195,11 +195,27 @@ async def test_requests_say_what_they_want(cache: Cache) -> None:
         (b"[1, 2]", [b"[1, 2]"]),
         (b"[[1],[2, 3]]", [b"[1]", b"[2, 3]"]),
         (b"5", []),
+        (b"[]", []),
+        (b'["a", 5]', []),
+        (b'["a", null]', []),
+        (b'["a", [1]]', []),
+        (b'[5, "a"]', []),
+        (b"[5, [1]]", []),
+        (b"[null]", []),
     ],
 )
 def test_inputs_are_told_apart(raw: bytes, inputs: list[bytes]) -> None:
-    """Texts, arrays of tokens, and what is neither."""
+    """Texts, arrays of tokens, and what is neither, or both."""
     assert split(raw) == inputs
+
+
+async def test_what_is_no_batch_is_passed_on_as_it_is(cache: Cache) -> None:
+    """No part of it goes upstream, where it would be a good call."""
+    upstream = Embedder()
+    await cache.ask(upstream, ["a"])
+    with pytest.raises(TypeError):  # the embedder's
+        await cache.ask(upstream, ["a", 5])
+    assert upstream.asked[1:] == [["a", 5]]
 
 
 @pytest.mark.parametrize(
