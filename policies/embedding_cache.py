@@ -231,7 +231,9 @@ def shares(total: int, weights: Sequence[int]) -> list[int]:
 
 
 async def _completed(batch: _Batch, missing: dict[bytes, bytes], items: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The whole answer out of what was found and what was asked for."""
+    """The whole answer out of what was found and what was asked for. Its usage is that of every input, so that an input
+    that was asked for once and stands there twice counts twice, as it does where all are asked for or all are found.
+    """
     body = b"".join([item async for item in items])
     asked = _items(body, len(missing))
     if asked is None:
@@ -239,8 +241,10 @@ async def _completed(batch: _Batch, missing: dict[bytes, bytes], items: AsyncIte
     fresh = dict(zip(missing, asked, strict=True))
     found = [batch.found.get(key[:16].hex()) for key in batch.keys]
     data = [fresh[key] if each is None else each.item for key, each in zip(batch.keys, found, strict=True)]
-    known = sum(each.tokens for each in found if each is not None)
-    yield _body(data, _top(body), known + _answer.decode(body).usage.prompt_tokens)
+    parts = shares(_answer.decode(body).usage.prompt_tokens, [_weight(raw) for raw in missing.values()])
+    asked_for = dict(zip(missing, parts, strict=True))
+    tokens = [asked_for[key] if each is None else each.tokens for key, each in zip(batch.keys, found, strict=True)]
+    yield _body(data, _top(body), sum(tokens))
 
 
 def _items(body: bytes, count: int) -> list[bytes] | None:

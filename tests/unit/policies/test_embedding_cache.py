@@ -101,7 +101,7 @@ async def test_only_missing_inputs_are_asked_for(cache: Cache, forgotten: bool) 
     call, answer = await cache.ask(upstream, ["cc", "bbb", "dddd", "a", "cc"])
     assert upstream.asked == [["a", "bbb"], ["cc", "dddd"]]
     assert vectors(answer) == [[2, 0.5], [3, 0.5], [4, 0.5], [1, 0.5], [2, 0.5]]
-    assert answer["usage"] == {"prompt_tokens": 1 + 3 + 6, "total_tokens": 10}
+    assert answer["usage"] == {"prompt_tokens": 2 + 3 + 4 + 1 + 2, "total_tokens": 12}
     assert call.record.cache == "miss"
     assert (call.record.usage, call.record.cost) == (Usage(prompt=6), 60)
 
