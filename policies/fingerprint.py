@@ -17,9 +17,9 @@ _ONE = (b"1", b"null")
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
-def _literal(digits: str) -> str:
-    """A number that is no small integer stays the text it was, apart from any string."""
-    return f"\x00number {digits}"
+def _literal(digits: str) -> msgspec.Raw:
+    """A number that is no integer stays the text it was: nothing else is written like it, and no precision is lost."""
+    return msgspec.Raw(digits.encode())
 
 
 _decoder = msgspec.json.Decoder(float_hook=_literal)
@@ -37,18 +37,25 @@ def fingerprint(call: Call, *, partition: str, guards: bytes = b"", without: str
 
 
 def canonical(call: Call, without: str = "") -> bytes:
-    """Every member that can change the answer, but `without`, sorted by name at every depth, without spacing."""
+    """Every member that can change the answer, but `without`, sorted by name at every depth, without spacing: JSON that
+    says the same as the body, so that no two that say something else have it in common.
+    """
     members: dict[str, Any] = {
-        name: _decoder.decode(raw)
-        for name, raw in call.head.members.items()
-        if name not in _IGNORED and name != without
+        name: _decoded(raw) for name, raw in call.head.members.items() if name not in _IGNORED and name != without
     }
     return _encoder.encode(members)
 
 
 def canonical_value(raw: bytes | msgspec.Raw) -> bytes:
     """One JSON value in the same form."""
-    return _encoder.encode(_decoder.decode(raw))
+    return _encoder.encode(_decoded(raw))
+
+
+def _decoded(raw: bytes | msgspec.Raw) -> object:
+    try:
+        return _decoder.decode(raw)
+    except msgspec.DecodeError:  # an integer of thousands of digits, which Python will not read: as it is spelled
+        return msgspec.Raw(raw)
 
 
 def route_identity(route: Route) -> bytes:
