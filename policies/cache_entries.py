@@ -1,6 +1,5 @@
 """What every cache does with its entries: collect an answer as it passes, make an entry of it, note a hit."""
 
-import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -49,7 +48,9 @@ def bytes_held(call: Call, collected: Collected) -> int:
 def entry_for(  # noqa: PLR0913 - facts of one entry, by name
     key: bytes, body: bytes, *, call: Call, partition: str, now: float, ttl: float, meta: Mapping[str, Any]
 ) -> Entry:
-    """An entry for an answer to this call; `key` is its fingerprint."""
+    """An entry for an answer to this call; `key` is its fingerprint. Its times are whole seconds, both cut down: it is
+    never served for longer than `ttl`, but for up to a second less, and one of less than a second may never be.
+    """
     return Entry(
         id=key[:16].hex(),
         partition=partition,
@@ -57,7 +58,7 @@ def entry_for(  # noqa: PLR0913 - facts of one entry, by name
         fingerprint=key.hex(),
         body=body,
         created=int(now),
-        expires_at=math.ceil(now + ttl),
+        expires_at=int(now + ttl),
         meta=meta,
     )
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from support.calls import make_call
 
 from policies.cache_answers import Stored
-from policies.cache_entries import stored_in, told_of
+from policies.cache_entries import entry_for, stored_in, told_of
 from proxy.entries import Entry
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
@@ -28,6 +29,16 @@ def test_what_is_told_of_an_answer_has_no_object_inside() -> None:
 
 def test_entries_of_earlier_versions_are_served_with_their_usage() -> None:
     assert stored_in(entry({"shape": "whole", "usage": USAGE})).usage == USAGE
+
+
+@pytest.mark.parametrize("now", [1000.0, 1000.05, 1000.5, 1000.95])
+@pytest.mark.parametrize("ttl", [1.0, 1.5, 60.0])
+def test_an_answer_is_served_no_longer_than_was_asked(now: float, ttl: float) -> None:
+    """And at first it is served; its age is never said to be less than it is."""
+    made = entry_for(b"k" * 32, b"{}", call=make_call(), partition="p", now=now, ttl=ttl, meta={})
+    assert now < made.expires_at <= now + ttl
+    assert made.expires_at > now + ttl - 1
+    assert made.created <= now
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", 7])
