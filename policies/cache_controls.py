@@ -65,15 +65,20 @@ def _controls(given: Given) -> CacheControls:
 
 
 def _directives(header: str) -> Given:
-    """RFC 9111 §5.2.1; a `max-age` that cannot be read means that nothing is fresh enough."""
+    """RFC 9111 §5.2.1; a `max-age` that cannot be read means that nothing is fresh enough, and of several the least counts.
+
+    What is not spelled as it should be counts as what it was meant for: a stored answer is served to nobody who wanted
+    none.
+    """
     given: Given = {}
     for part in header.lower().split(","):
-        name, _, value = part.strip().partition("=")
+        name, _, value = (each.strip() for each in part.partition(";")[0].partition("="))
         if name in ("no-cache", "no-store", "only-if-cached"):
             given[name] = True
         elif name == "max-age":
             digits = value.strip('"')
-            given[name] = float(digits) if digits.isdecimal() else 0.0
+            age = float(digits) if digits.isdecimal() else 0.0
+            given[name] = min(age, given.get(name, age))
     return given
 
 
