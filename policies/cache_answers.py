@@ -139,7 +139,7 @@ def _ends_well(reason: object, *, calls: bool, tools: bool) -> bool:
 
 
 def _spelled(usage: Usage | None) -> Json | None:
-    """Counts as OpenAI spells them; None for what we only estimated."""
+    """Counts as OpenAI spells them, each detail that is not 0; None for what we only estimated."""
     if usage is None or usage.estimated:
         return None
     spelled: Json = {
@@ -147,8 +147,11 @@ def _spelled(usage: Usage | None) -> Json | None:
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
     }
-    if usage.cached:
-        spelled["prompt_tokens_details"] = {"cached_tokens": usage.cached}
-    if usage.reasoning:
-        spelled["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
+    heard = usage.audio - usage.audio_output
+    asked = {"cached_tokens": usage.cached, "cache_write_tokens": usage.cache_write, "audio_tokens": heard}
+    said = {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output}
+    for name, details in (("prompt_tokens_details", asked), ("completion_tokens_details", said)):
+        known = {each: count for each, count in details.items() if count > 0}
+        if known:
+            spelled[name] = known
     return spelled

@@ -9,6 +9,7 @@ from policies.cache_answers import Stored, as_stream, as_whole, keep
 from proxy.call import Usage
 from proxy.endpoints import CHAT, COMPLETIONS, Endpoint
 from proxy.sse import DONE_ITEM, frame
+from proxy.usage import read_usage
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 HEAD: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
@@ -172,6 +173,29 @@ async def test_what_contradicts_itself_is_not_put_together() -> None:
     stored = await kept(chunks)
     assert stored is not None
     assert as_whole(stored) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "details"),
+    [
+        (Usage(9, 7), {}),
+        (
+            Usage(9, 7, cached=2, cache_write=3, reasoning=4, audio=6, audio_output=5),
+            {
+                "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3, "audio_tokens": 1},
+                "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": 5},
+            },
+        ),
+        (Usage(9, 7, audio=5, audio_output=5), {"completion_tokens_details": {"audio_tokens": 5}}),
+        (Usage(9, 7, audio=5), {"prompt_tokens_details": {"audio_tokens": 5}}),
+    ],
+)
+async def test_a_stream_is_kept_with_every_count_that_is_known(usage: Usage, details: dict[str, Any]) -> None:
+    """Though its client had not asked to see them: read again, the usage is the same."""
+    stored = await kept(events({"delta": {"content": "Hi!"}}), usage=usage)
+    assert stored is not None
+    assert stored.usage == {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16, **details}
+    assert read_usage(stored.usage) == usage
 
 
 async def test_usage_that_nobody_counted_is_not_made_up() -> None:
