@@ -50,13 +50,13 @@ class Hit(msgspec.Struct, frozen=True):
 
 class Served:
     """The last hits by call id, so that a caller can say which was wrong; and of the last calls whose answers are to be
-    stored, where the semantic cache will have them.
+    stored, where each cache will have them.
     """
 
     def __init__(self, keep: int = _SERVED) -> None:
         self._keep = keep
         self._hits: OrderedDict[str, Hit] = OrderedDict()
-        self._twins: OrderedDict[str, str] = OrderedDict()
+        self._twins: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def note(self, call: Call, hit: Hit) -> None:
         """Remember one, and forget the oldest."""
@@ -74,15 +74,15 @@ class Served:
         """The hit that answered this call, if it is still remembered."""
         return self._hits.get(call_id)
 
-    def pair(self, call: Call, entry: str) -> None:
-        """The semantic cache will store this call's answer as this entry."""
-        self._twins[call.id] = entry
+    def pair(self, call: Call, tier: str, entry: str) -> None:
+        """This cache will store this call's answer as this entry."""
+        self._twins[call.id, tier] = entry
         if len(self._twins) > self._keep:
             self._twins.popitem(last=False)
 
-    def twin(self, call: Call) -> str | None:
+    def twin(self, call: Call, tier: str) -> str | None:
         """That entry, told once."""
-        return self._twins.pop(call.id, None)
+        return self._twins.pop((call.id, tier), None)
 
 
 class ExactKept(msgspec.Struct, frozen=True):

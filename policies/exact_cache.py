@@ -205,6 +205,8 @@ class ExactCache:
         collected = Collected(self._config.max_answer)
         reply.through(collected.over)
         store = partial(self._store, call, key, collected, streamed=reply.streaming)
+        if self._semantic_follows:
+            self._kept.served.pair(call, _TIER, key[:16].hex())
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
@@ -219,7 +221,7 @@ class ExactCache:
             stored = await keep(
                 call.endpoint, collected.items, streamed=streamed, tools=self._config.tool_calls, usage=record.usage
             )
-        twin = self._kept.served.twin(call)
+        twin = self._kept.served.twin(call, "semantic")
         if stored is None:
             counts.not_kept += 1
             return ()

@@ -311,7 +311,7 @@ class SemanticCache:
         collected = Collected(self._config.max_answer)
         reply.through(collected.over)
         store = partial(self._store, call, asked, vector, collected, streamed=reply.streaming)
-        self._kept.served.pair(call, asked.entry)
+        self._kept.served.pair(call, _TIER, asked.entry)
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
@@ -324,7 +324,7 @@ class SemanticCache:
     ) -> Sequence[Entry]:
         """Raises StoreUnavailable."""
         record, counts = call.record, self._kept.counts
-        stored = None
+        stored, twin = None, self._kept.served.twin(call, "exact")
         if is_vouched_for(record):
             stored = await keep(
                 call.endpoint, collected.items, streamed=streamed, tools=self._config.tool_calls, usage=record.usage
@@ -342,6 +342,7 @@ class SemanticCache:
             "text": asked.text,
             **told_of(stored),
             "cost": record.cost,
+            "twin": twin,
             "wrong": await self._kept.wrongs(own),
         }
         entry = entry_for(

@@ -182,6 +182,16 @@ class SemanticKept(msgspec.Struct, frozen=True):
         await self.writer.emptied()
         return await self.store.delete(selection)
 
+    async def twin(self, hit: Hit) -> str | None:
+        """The entry of the exact cache with the same answer, if there was one and the question was the same text, so
+        that it is the answer that is wrong. Raises StoreUnavailable.
+        """
+        if not isinstance(hit.about, Pair) or hit.about.asked != hit.about.stored:
+            return None
+        await self.writer.emptied()
+        entry = (await self.store.get((hit.entry,))).get(hit.entry)
+        return None if entry is None else entry.meta.get("twin")
+
     async def wrong(self, hit: Hit) -> None:
         """A caller says that this hit was wrong: the pair is not served again.
 

@@ -71,14 +71,15 @@ class Caches(msgspec.Struct, frozen=True):
         return {name: tier for name, tier in named.items() if tier is not None}
 
     async def wrong(self, hit: Hit) -> None:
-        """A caller says that this hit was wrong; the same answer goes from the semantic cache as well.
+        """A caller says that this hit was wrong; where its answer is, the same answer goes from the other cache as well.
 
         Raises StoreUnavailable.
         """
-        if hit.tier == "exact" and self.exact is not None and self.semantic is not None:
-            twin = await self.exact.twin(hit)
+        if self.exact is not None and self.semantic is not None:
+            kept, other = (self.exact, self.semantic) if hit.tier == "exact" else (self.semantic, self.exact)
+            twin = await kept.twin(hit)
             if twin is not None:
-                await self.semantic.clear(Selection(ids=(twin,)))
+                await other.clear(Selection(ids=(twin,)))
         await self.tiers[hit.tier].wrong(hit)
 
     def about(self) -> dict[str, str]:

@@ -165,6 +165,23 @@ async def test_a_flight_is_no_way_into_the_partition_of_another_key(tmp_path: Pa
         assert verdicts == ["hit-semantic", "miss"]
 
 
+async def test_a_wrong_answer_to_the_same_text_spaced_otherwise_goes_from_both_caches(tmp_path: Path) -> None:
+    """It is the answer that is wrong. What was called wrong for another text stays for its own."""
+    spaced = ASKED.replace(" ", "  ")
+    async with (
+        embeddings() as server,
+        gateway(tmp_path, config(http_embedder(server), calibration=CALIBRATION)) as running,
+    ):
+        await post(running, chat("echo", ASKED))
+        for text, after in ((AGAIN, "hit-exact"), (spaced, "miss")):
+            await becomes(running, text, "hit-semantic")
+            again = await post(running, chat("echo", text))
+            told = json.dumps({"request_id": again.headers["x-request-id"]}).encode()
+            noted = await post(running, told, "/system/cache/feedback", authorization=f"Bearer {ADMIN}")
+            assert noted.json == {"status": "noted", "tier": "semantic"}
+            assert await verdict(running, ASKED) == after
+
+
 async def test_a_hit_is_not_stored_as_an_exact_one(tmp_path: Path) -> None:
     """It would outlive its entry, and feedback could not reach it."""
     async with (
