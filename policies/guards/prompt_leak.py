@@ -70,7 +70,10 @@ class Runs:
         said = _WORD.findall(text)
         held = len(text)
         if said and text.endswith(said[-1]):
-            held -= len(said.pop())
+            last = said.pop()
+            if len(last) >= _LONGEST_WORD and last[:_LONGEST_WORD].casefold() not in self._known:
+                return held  # however it goes on, no run has it: a file in base64 is not held back whole
+            held -= len(last)
         if not said or said[-1][:_LONGEST_WORD].casefold() not in self._known:
             return held
         return self._chain(text, said[-self._size + 1 :], held)

@@ -176,3 +176,11 @@ def test_a_leak_is_held_back_in_bounds() -> None:
             if stream.blocked is not None:
                 break
         assert (taken < 1000) is (setting == "block")
+
+
+def test_a_word_without_end_is_let_go() -> None:
+    """A file in base64 is one word to the guard of prompts: held back whole it would fill the memory, in quadratic time."""
+    stream = Stream((GUARDS["prompt_leak"].finder,), ("redact",))
+    for _ in range(500):
+        stream.feed("QUFB" * 50)
+        assert stream.fed - stream.settled <= PATIENCE + 200
