@@ -26,7 +26,7 @@ def stand_back() -> None:
     """
     os.nice(_NICE)
     if sys.platform == "linux":
-        with contextlib.suppress(PermissionError):  # a sandbox may forbid it
+        with contextlib.suppress(OSError):  # a sandbox may forbid it, or not know it
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
