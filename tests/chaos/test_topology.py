@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 ADMIN = "sk-admin-of-the-topology-0123456789abcdef"
 MODEL = "gpt-4o-primary"
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(420),
     needs_nginx,
     needs_redis,
     pytest.mark.skipif(postgres_folder() is None, reason="PostgreSQL is not installed"),
@@ -263,14 +263,14 @@ async def test_each_part_restarts_and_nothing_is_lost(stack: Stack) -> None:
         await asyncio.sleep(1)
         traffic.end()
         await asyncio.gather(*clients)
-        await the_operators_targets_pass(stack, free)
 
     assert traffic.faults == [], stack.balancer.log()
     assert set(traffic.refused) <= {"database"}
     assert len(traffic.answered) > 100
     assert set(traffic.answered.values()) >= {"hit-exact", "miss"}
     await becomes(lambda: booked(stack, traffic), (0, 0))
-    await becomes(lambda: asyncio.to_thread(traced, stack, traffic), (0, 0))
+    await becomes(lambda: asyncio.to_thread(traced, stack, traffic), (0, 0), 180)  # MLflow's server takes its time
+    await the_operators_targets_pass(stack, free)
 
 
 async def the_operators_targets_pass(stack: Stack, key: str) -> None:
@@ -298,9 +298,9 @@ def off_loop(work: Callable[[], None]) -> Callable[[], Awaitable[None]]:
 
 
 async def booked(stack: Stack, traffic: Traffic) -> tuple[int, int]:
-    """How many answered calls the ledger lacks, and how many it has besides: one is the operator's own, by make."""
+    """How many answered calls the ledger lacks, and how many it has besides."""
     rows = await ledger(stack.database)
-    return len(traffic.answered.keys() - rows), len(rows - traffic.answered.keys()) - 1
+    return len(traffic.answered.keys() - rows), len(rows - traffic.answered.keys())
 
 
 def traced(stack: Stack, traffic: Traffic) -> tuple[int, int]:

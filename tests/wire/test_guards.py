@@ -122,7 +122,7 @@ async def test_rules_reload_without_a_restart_and_a_broken_file_changes_nothing(
     async with gateway(tmp_path, {**CONFIG, "input_guards": guards}) as server:
         assert (await ask(server, text)).status == 400
         rules.write_text(RULES.replace("purple", "orange"))
-        await reloaded(server, log, "reloaded; address")
+        await reloaded(server, log, "lockgate reloaded")
         assert (await ask(server, text)).status == 200
         rules.write_text(RULES.replace("hits: [purple elephant]", "hits: [mouse]"))
         await reloaded(server, log, "not reloaded")
