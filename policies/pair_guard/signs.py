@@ -12,6 +12,7 @@ _NOT: Final = re.compile(r"!=|(?<!\w)!(?=\w)")
 _UNIT: Final = re.compile(r"(?<=\d)[ ]?([A-Za-zµ]{1,3})(?![\w'])")
 _CASELESS: Final = frozenset({"am", "pm", "g", "th", "st", "nd", "rd"})
 """Times, ordinals and 4G."""
+_NO_LETTER: Final = re.compile(r"[^\w\s]")
 _SYMBOLS: Final = frozenset({"Sm", "So", "Sc"})
 _WORDS: Final = frozenset("$£€°")
 """Read as words."""
@@ -37,7 +38,7 @@ class Signs(NamedTuple):
 
 def signs_of(text: str) -> Signs:
     """The signs of a text that was spelled."""
-    symbols = [sign for sign in text if not sign.isascii() or sign in "+<=>|~" if _is_symbol(sign)]
+    symbols = filter(_is_symbol, _NO_LETTER.findall(text))
     return Signs(
         tuple(sorted(each.rstrip(".,") for each in _NEGATIVE.findall(text))),
         tuple(sorted([*_NOT.findall(text), *symbols])),
