@@ -1,6 +1,7 @@
 """Which deployments rest, by names that an operator knows: the configured ones, and those that calls found behind `*`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from policies.cooldown import Cooldowns
@@ -12,6 +13,8 @@ from proxy.router import Router
 _NAMED = 20
 """Models that nobody configured and that get a label of their own, of each provider: clients can invent them."""
 _LISTED = 100
+_WALKED = 200
+"""Models that nobody configured and that a scrape looks at: each takes microseconds, and a scrape may hold the loop for 2 ms."""
 
 
 class Found(NamedTuple):
@@ -36,25 +39,29 @@ class Standings:
         known = self._cooldowns.known()
         resting = [one for one, health in known.items() if health.until]
         others = [one for one, health in reversed(list(known.items())) if not health.until]
-        behind = list(_behind((one for one in (*resting, *others) if one not in configured), patterns))
+        behind = _behind((one for one in (*resting, *others) if one not in configured), patterns)
         return [
             {"name": f"{each.provider} {each.model}", **self._cooldowns.describe(each.id)}
-            for each in (*configured.values(), *behind[:_LISTED])
+            for each in (*configured.values(), *islice(behind, _LISTED))
         ]
 
     def samples(self) -> list[Sample]:
-        """Every configured deployment, and what ever rested behind `*`: the first twenty of a provider, the rest as one.
+        """Every configured deployment, and what ever rested behind `*`: the first twenty of a provider, the rest as one. No
+        more than two hundred of these are looked at, the ones first heard of.
 
         A label once given stays, so that no counter jumps.
         """
         configured, patterns = self._configured()
-        rested = (one for one, health in self._cooldowns.known().items() if health.rests and one not in configured)
+        known = self._cooldowns.known()
+        rested = (one for one, health in known.items() if health.rests and one not in configured)
         figures: dict[tuple[str, str], tuple[int, int]] = {}
-        for each in (*configured.values(), *_behind(rested, patterns)):
+        for each in (*configured.values(), *_behind(islice(rested, _WALKED), patterns)):
             name = (each.provider, each.model if each.id in configured else self._label(each))
             resting, rests = figures.get(name, (0, 0))
-            known = self._cooldowns.describe(each.id)
-            figures[name] = (int(resting or known["standing"] == "cooling"), rests + known["rests"])
+            health = known.get(each.id)
+            if health is not None and health.rests:
+                resting, rests = resting or int(self._cooldowns.standing(each.id) == "cooling"), rests + health.rests
+            figures[name] = (resting, rests)
         found = []
         for (provider, model), (resting, rests) in figures.items():
             labels = {"provider": provider, "model": model}

@@ -72,6 +72,14 @@ def test_names_that_clients_invent_do_not_fill_the_metrics(cooldowns: Cooldowns,
         assert len(rests) == 23
 
 
+def test_a_scrape_looks_at_no_more_than_it_has_time_for(cooldowns: Cooldowns, standings: Standings) -> None:
+    """Thousands of invented models that rest would hold the loop for ten milliseconds and more; what is configured is told all the same."""
+    rest(cooldowns, *(f"p/m{number}" for number in range(3000)), "p/a")
+    rests = figures(standings.samples(), "lockgate_cooldowns_total")
+    assert rests["p", "other"] == 180
+    assert rests["p", "a"] == 1
+
+
 def test_what_rests_comes_first_of_what_is_listed(cooldowns: Cooldowns, standings: Standings) -> None:
     """No more than a hundred that nobody configured, however many there are."""
     rest(cooldowns, "p/rests")
