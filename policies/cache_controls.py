@@ -40,7 +40,7 @@ class ReadCacheControls:
         if _MEMBER in members:
             rest = {name: raw for name, raw in members.items() if name != _MEMBER}
             call.record.changed.append(_MEMBER)
-            call = call.replace(head=msgspec.structs.replace(call.head, members=rest))
+            call = call.replace(head=call.head.with_members(rest))
         elif "cache-control" not in headers and not any(name.startswith(_PREFIX) for name in headers):
             return await next(call)
         given = {**_member(members.get(_MEMBER)), **_directives(headers.get("cache-control", "")), **_ours(call)}

@@ -81,7 +81,8 @@ class CallerLimits:
             requests = Claim(f"requests:{rate[1]}:{name}", rate[0], rate[1])
         rate = (caller.tokens, _MINUTE) if caller.tokens is not None else config.tokens
         if rate is not None and call.body:
-            prompt, answer = estimate(call, config.assumed_tokens)
+            assumed = config.assumed_tokens
+            prompt, answer = call.head.derive("tokens", assumed, lambda: estimate(call, assumed))
             # a call estimated larger than a whole window passes when none of it is used
             tokens = Claim(f"tokens:{rate[1]}:{name}", rate[0], rate[1], min(prompt + answer, rate[0]) or 1)
         return requests, tokens, prompt

@@ -100,7 +100,7 @@ class EmbeddingCache:
             return self._served(batch)
         if batch.found:
             rest = {**call.head.members, "input": Raw(_encode([Raw(raw) for raw in missing.values()]))}
-            call = call.replace(head=msgspec.structs.replace(call.head, members=rest))
+            call = call.replace(head=call.head.with_members(rest))
         reply = await ask(call)
         if reply.status != _OK:
             return reply

@@ -8,6 +8,7 @@ import msgspec
 from proxy.call import Call
 from proxy.deployments import Route
 from proxy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS
+from proxy.wire import Members
 
 _IGNORED = frozenset({"model", "stream", "stream_options", "user", "metadata", "cache"})
 """Members that do not change the answer; the model is in the route's part."""
@@ -30,6 +31,11 @@ def fingerprint(call: Call, *, partition: str, guards: bytes = b"", without: str
     deployments, same effective guards, and equal values of every member but `without`, known or not, whatever their
     order or spacing.
     """
+    given = (partition, call.cache.namespace, call.endpoint.name, call.route, guards)
+    return call.head.derive(("fingerprint", without), given, lambda: _digest(call, partition, guards, without))
+
+
+def _digest(call: Call, partition: str, guards: bytes, without: str) -> bytes:
     own, space, model = partition.encode(), call.cache.namespace.encode(), call.head.model.encode()
     parts = (own, space, call.endpoint.name.encode(), model, route_identity(call.route), guards)
     lengths = b"%d %d %d %d %d %d\x00" % tuple(map(len, parts))
@@ -77,7 +83,11 @@ def why_not_shareable(call: Call, temperature_ceiling: float) -> str | None:
         return f"the endpoint {call.endpoint.name}"
     if call.endpoint is EMBEDDINGS:
         return None
-    members = call.head.members
+    head = call.head
+    return head.derive("why not shareable", temperature_ceiling, lambda: _why_not(head.members, temperature_ceiling))
+
+
+def _why_not(members: Members, temperature_ceiling: float) -> str | None:
     for name in ("n", "best_of"):
         if name in members and bytes(members[name]) not in _ONE:
             return f"{name} is not 1"

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-import msgspec
-
 from policies.guards.asking import Asker, is_needed, not_asked
 from policies.guards.judge import Finding, Judge, Memory
 from policies.guards.plan import Guards, Plan
@@ -66,7 +64,10 @@ class InputGuards:
         """Of everything that is judged of a call; None when it is large."""
         if len(call.body) > _LARGE:
             return None
-        return self._passed.digest(call.endpoint.name[:16], encode_members(call.head.members), plan.salt)
+        head, what = call.head, call.endpoint.name[:16]
+        return head.derive(
+            "guarded", plan.salt, lambda: self._passed.digest(what, encode_members(head.members), plan.salt)
+        )
 
     async def _turns(self, plan: Plan, texts: Texts) -> list[Told]:
         found = await in_slices(self._judge.judge_turns(plan, texts.units))
@@ -117,4 +118,4 @@ def _redacted(call: Call, plan: Plan, judged: list[tuple[Unit, Finding]]) -> Cal
     for name in dict.fromkeys(str(leaf.path[0]) for leaf in leaves):
         if name not in call.record.changed:
             call.record.changed.append(name)
-    return call.replace(head=msgspec.structs.replace(call.head, members=replaced(call.head.members, leaves)))
+    return call.replace(head=call.head.with_members(replaced(call.head.members, leaves)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from policies.token_estimate import MAX_TOKENS
-from proxy.call import Call
+from proxy.call import Call, Head
 from proxy.chain import Handler
 from proxy.endpoints import RESPONSES
 from proxy.errors import BadRequest, ParameterOutOfBounds
@@ -66,6 +66,14 @@ class _Rules(msgspec.Struct, frozen=True):
     """The most tokens of an answer."""
 
 
+class _Bound(msgspec.Struct, frozen=True):
+    """A head within its bounds: what was changed to bring it there, and to which numbers."""
+
+    head: Head
+    changed: tuple[str, ...]
+    numbers: dict[str, int | float]
+
+
 class Parameters:
     """Holds a call to the bounds of its route and its caller; a caller's can only narrow them. Whether a value outside is
     moved or refused is the caller's choice before the route's.
@@ -86,30 +94,13 @@ class Parameters:
     def held(self, call: Call) -> Call:
         """The call within its bounds. Raises ParameterOutOfBounds, BadRequest."""
         rules = self._rules(call)
-        members = call.head.members
-        changed: Members = {}
-        answer_is_bound = False
-        for name, low, high in rules.bounds:
-            raw = members.get(name)
-            if raw is None:
-                continue
-            value = _number(name, raw)
-            if value is None:
-                continue
-            if name in MAX_TOKENS:
-                answer_is_bound = True
-            if low <= value <= high:
-                continue
-            if not rules.clamp or low > high:
-                raise ParameterOutOfBounds(f"'{name}' must be between {_spelt(low)} and {_spelt(high)}.", param=name)
-            changed[name] = msgspec.Raw(_spelt(low if value < low else high).encode())
-        if rules.answer < math.inf and not answer_is_bound and call.endpoint.dialect is not None:
-            changed[_answer_name(call, members)] = msgspec.Raw(_spelt(rules.answer).encode())
-        if not changed:
+        bound = call.head.derive("bounds", rules, lambda: _bound(call, rules))
+        if bound is None:
             return call
-        call.record.changed = [*call.record.changed, *sorted(changed)]
-        call.record.parameters = {**call.record.parameters, **numbers_of(changed)}
-        return call.replace(head=msgspec.structs.replace(call.head, members={**members, **changed}))
+        record = call.record
+        record.changed = [*record.changed, *bound.changed]
+        record.parameters = {**record.parameters, **bound.numbers}
+        return call.replace(head=bound.head)
 
     def _rules(self, call: Call) -> _Rules:
         """Made once for each route and each caller's bounds, which are told apart by identity and so kept alive."""
@@ -123,6 +114,32 @@ class Parameters:
             self._known.clear()
         self._known[(id(own), id(narrower), clamp)] = (own, narrower, rules)
         return rules
+
+
+def _bound(call: Call, rules: _Rules) -> _Bound | None:
+    """What the rules make of it; None when it is as they say. Raises ParameterOutOfBounds, BadRequest."""
+    members = call.head.members
+    changed: Members = {}
+    answer_is_bound = False
+    for name, low, high in rules.bounds:
+        raw = members.get(name)
+        if raw is None:
+            continue
+        value = _number(name, raw)
+        if value is None:
+            continue
+        if name in MAX_TOKENS:
+            answer_is_bound = True
+        if low <= value <= high:
+            continue
+        if not rules.clamp or low > high:
+            raise ParameterOutOfBounds(f"'{name}' must be between {_spelt(low)} and {_spelt(high)}.", param=name)
+        changed[name] = msgspec.Raw(_spelt(low if value < low else high).encode())
+    if rules.answer < math.inf and not answer_is_bound and call.endpoint.dialect is not None:
+        changed[_answer_name(call, members)] = msgspec.Raw(_spelt(rules.answer).encode())
+    if not changed:
+        return None
+    return _Bound(call.head.with_members({**members, **changed}), tuple(sorted(changed)), numbers_of(changed))
 
 
 def told(top: ParametersConfig, own: ParametersConfig | None) -> str:

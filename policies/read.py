@@ -1,27 +1,27 @@
 """The step that reads a body: from the socket, out of its encoding, into a Head; and finds the route it names."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import msgspec
 import zstandard
 
+from policies.readings import NAME, Reading, Readings, read
 from proxy.call import Call, no_body
 from proxy.chain import Handler
 from proxy.errors import BadRequest, BodyTooLarge, Overloaded, UnknownModel, UnsupportedMedia
-from proxy.guess import tokens_asked
 from proxy.reply import Reply
 from proxy.router import Router
-from proxy.wire import numbers_of, read_head
 
 _JSON_TYPES = ("application/json", "text/json")
 _CHUNK = 64 * 1024
-_NAME = 200
-"""Characters of a model's, an end user's or a session's name in the record: bodies may be megabytes."""
+_REMEMBERED = 4 * 1024 * 1024
+"""Bytes of bodies that a cache has answered, for the next like them."""
 
 
 class ReadBody:
     """Reads every body. `limit` bounds one body, as sent and decompressed; `in_flight` all bodies held at a time.
+
+    What a cache answers is remembered as it was read: the same body again is not read again.
 
     Raises BadRequest, BodyTooLarge, UnsupportedMedia, UnknownModel and, when too much is held, Overloaded.
     """
@@ -30,44 +30,38 @@ class ReadBody:
         self._router = router
         self._limit = limit
         self._free = in_flight
+        self._readings = Readings(_REMEMBERED)
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass on a call that has head, body and route."""
         decode = decoder(call)
         sent = await call.read_body(self._limit)
         body = sent if decode is None else decode(sent, self._limit)
-        if len(body) > self._free:
+        size = len(body)
+        if size > self._free:
             raise Overloaded("The gateway holds too many request bodies at the moment.")
-        self._free -= len(body)
+        self._free -= size
         try:
-            return await next(self._read(call, body))
+            known = self._readings.find(call, body)
+            reading = read(call, body) if known is None else known
+            reply = await next(self._told(call, body, reading))
         finally:
-            self._free += len(body)
+            self._free += size
+        if known is None and call.record.cache.startswith("hit"):
+            self._readings.keep(call, body, reading)
+        return reply
 
-    def _read(self, call: Call, body: bytes) -> Call:
-        head = read_head(body, call.endpoint, call.path_model)
-        record = call.record
-        record.model, record.stream, record.prompt = head.model[:_NAME], head.stream, tokens_asked(body)
-        record.parameters = numbers_of(head.members)
-        record.user, record.session = end_user(head.members), call.headers.get("x-session-id", "")[:_NAME]
+    def _told(self, call: Call, body: bytes, reading: Reading) -> Call:
+        record, head = call.record, reading.head
+        record.model, record.stream, record.prompt = head.model[:NAME], head.stream, reading.prompt
+        record.parameters, record.user = reading.parameters, reading.user
+        record.session = call.headers.get("x-session-id", "")[:NAME]
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)
         route = self._router.find(head.model)
         record.route = route.name
         # what still holds the call later must not hold the client's connection with it
         return call.replace(head=head, body=body, route=route, read_body=no_body)
-
-
-def end_user(members: Mapping[str, msgspec.Raw]) -> str:
-    """The client's own name for whoever it calls for; "" without one. OpenAI's newer name for it comes first."""
-    for name in ("safety_identifier", "user"):
-        raw = members.get(name)
-        if raw is not None and bytes(raw)[:1] == b'"':
-            try:
-                return msgspec.json.decode(raw, type=str)[:_NAME]
-            except msgspec.DecodeError:
-                return ""  # no string that JSON knows: the provider will say so
-    return ""
 
 
 def decoder(call: Call) -> Callable[[bytes, int], bytes] | None:

@@ -41,7 +41,7 @@ class Rename:
         members, names = changed
         record = call.record
         record.changed = [*record.changed, *(name for name in names if name not in record.changed)]
-        return await next(call.replace(head=msgspec.structs.replace(call.head, members=members)))
+        return await next(call.replace(head=call.head.with_members(members)))
 
 
 def renamed(members: Members, names: Mapping[str, str]) -> tuple[Members, list[str]] | None:

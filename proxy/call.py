@@ -1,13 +1,14 @@
 """One client request inside the gateway, and the facts that are written down about it."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from proxy.deployments import Deployment, Route
 from proxy.endpoints import Endpoint
 
+T = TypeVar("T")
 Outcome = Literal["complete", "client_disconnect", "upstream_interrupted", "guard_blocked", "error"]
 NANO = 1_000_000_000
 """Money is counted in whole nano-USD."""
@@ -26,6 +27,22 @@ class Head(msgspec.Struct, frozen=True):
     include_usage: bool = False
     """Whether the client itself asked for usage on its stream."""
     members: dict[str, msgspec.Raw] = {}
+    derived: dict[Hashable, tuple[Any, Any]] = {}
+    """What `derive` keeps."""
+
+    def derive(self, what: Hashable, given: object, work: Callable[[], T]) -> T:
+        """What `work` makes of this head and `given`, and of nothing else: the last of each `what` is kept with the head,
+        which may be remembered for the next call that says the same. None of it may be changed.
+        """
+        kept = self.derived.get(what)
+        if kept is None or kept[0] != given:
+            kept = self.derived[what] = (given, work())
+        value: T = kept[1]
+        return value
+
+    def with_members(self, members: dict[str, msgspec.Raw]) -> "Head":
+        """A head of these members, from which nothing has been derived yet."""
+        return msgspec.structs.replace(self, members=members, derived={})
 
 
 Period = Literal["day", "week", "month", "total"]
@@ -256,7 +273,7 @@ class Call(msgspec.Struct, frozen=True):
     path_model: str | None = None
     """The model named by the path (Azure's form), which then counts and not the body's."""
     read_body: ReadBody = no_body
-    head: Head = Head()
+    head: Head = msgspec.field(default_factory=Head)
     body: bytes = b""
     route: Route = Route(name="", deployments=())
     deployment: Deployment | None = None
