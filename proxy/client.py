@@ -5,21 +5,19 @@ from collections.abc import Iterable
 
 from litestar.types import HTTPRequestEvent, Receive, Send
 
-from proxy.at_once import body_at_once, write_at_once
+from proxy.at_once import body_at_once, fields_of, start_at_once, write_at_once
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
 from proxy.limits import Limit
 from proxy.sse import KEEP_ALIVE
-
-Headers = list[tuple[bytes, bytes]]
 
 _BODY_IDLE = 30.0
 """Seconds a client may pause while it sends its body."""
 _BETWEEN_KEEP_ALIVES = 15.0
 _PRESENCE = 0.02
 """Seconds before a client's presence is watched: most answers are quicker, and a watcher is a task of its own."""
-_NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
+_STREAM = b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n" % EVENT_STREAM
 
 
 class ClientGone(asyncio.CancelledError):
@@ -65,7 +63,7 @@ class Client:
         self._ended = False
         self._early = 0.0
         self._record: Record | None = None
-        self.extra: Headers = []
+        self.extra = b""
         self.gone = False
         self.was_cut = False
         self.started = False
@@ -177,7 +175,7 @@ class Client:
 
     async def _keep(self) -> None:
         request_id = self._record.id.encode() if self._record is not None else b""
-        await self.start(200, [(b"x-request-id", request_id), *self.extra])
+        await self.start(200, b"x-request-id: %b\r\n%b" % (request_id, self.extra))
         while True:
             await self.event(KEEP_ALIVE)
             await asyncio.sleep(_BETWEEN_KEEP_ALIVES)
@@ -189,32 +187,31 @@ class Client:
         if self._keeper is not None:
             self._keeper.cancel()
 
-    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send one JSON body."""
+    async def whole(self, status: int, head: bytes, body: bytes) -> None:
+        """Send one JSON body. A head is lines such as `age: 1`, each with its end."""
         self.started = True
-        headers += ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
-        await self._all(status, headers, body)
+        await self._all(status, b"%bcontent-type: application/json\r\ncontent-length: %d\r\n" % (head, len(body)), body)
 
-    async def burst(self, status: int, headers: Headers, body: bytes) -> None:
+    async def burst(self, status: int, head: bytes, body: bytes) -> None:
         """Send a stream that is all there, from its head to its end."""
         self.started = self._ended = True
-        headers += ((b"content-type", EVENT_STREAM), *_NO_CACHE, (b"content-length", b"%d" % len(body)))
-        await self._all(status, headers, body)
+        await self._all(status, b"%b%bcontent-length: %d\r\n" % (head, _STREAM, len(body)), body)
 
-    async def _all(self, status: int, headers: Headers, body: bytes) -> None:
-        if write_at_once(self._send, status, headers, body):
+    async def _all(self, status: int, head: bytes, body: bytes) -> None:
+        if write_at_once(self._send, status, head, body):
             self._finished = True  # a client that closes once it has the answer has not left early
             return
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": status, "headers": fields_of(head)})
         self._finished = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, head: bytes) -> None:
         """Begin a stream."""
         self.started = True
         self._watch()
-        headers += ((b"content-type", EVENT_STREAM), *_NO_CACHE)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        head += _STREAM
+        if not start_at_once(self._send, status, head):
+            await self._send({"type": "http.response.start", "status": status, "headers": fields_of(head)})
 
     async def event(self, item: bytes) -> None:
         """Send one item of a stream; waits while the client reads slowly."""
@@ -235,5 +232,5 @@ class Client:
             (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"*")),
             (b"access-control-max-age", b"600"),
         ]
-        await self._send({"type": "http.response.start", "status": 204, "headers": [*self.extra, *allow]})
+        await self._send({"type": "http.response.start", "status": 204, "headers": [*fields_of(self.extra), *allow]})
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from litestar.types import HTTPScope, Receive, Send
 
+from proxy.at_once import lines_of
 from proxy.call import NANO, Call, Outcome, Record, Window
-from proxy.client import Client, Headers
+from proxy.client import Client
 from proxy.endpoints import Endpoint
 from proxy.errors import (
     BadRequest,
@@ -48,8 +49,11 @@ _HEADERS = frozenset(
     }
 )
 _OURS = b"x-lockgate-"
-_REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
-_TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
+_WINDOW = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"  # filled in twice
+)
+_REQUESTS = _WINDOW % ((b"requests",) * 3)
+_TOKENS = _WINDOW % ((b"tokens",) * 3)
 
 
 class Edge:
@@ -69,7 +73,7 @@ class Edge:
         call = _call(scope, target, client)
         runtime = self.runtime
         if runtime.cors is not None:
-            client.extra = runtime.cors.headers(call.headers.get("origin"))
+            client.extra = lines_of(runtime.cors.headers(call.headers.get("origin")))
             if scope["method"] == "OPTIONS":
                 await client.preflight(scope["headers"])
                 return
@@ -229,47 +233,43 @@ def error_event(error: GatewayError, endpoint: Endpoint) -> bytes:
     return frame(error.event_body(sequence), b"error")
 
 
-def _head(extra: Mapping[str, str], call: Call, client: Client) -> Headers:
+def _head(extra: Mapping[str, str], call: Call, client: Client) -> bytes:
     """Every answer's headers (CONTRACT §7)."""
     record = call.record
     elapsed = time.time() - record.started
-    head: Headers = [
-        (b"x-request-id", call.id.encode()),
-        (b"openai-version", b"2020-10-01"),
-        (b"openai-processing-ms", b"%d" % max(0.0, elapsed * 1000)),
-        (b"x-lockgate-overhead-ms", b"%.2f" % max(0.0, (elapsed - record.upstream) * 1000)),
+    lines = [
+        b"x-request-id: %b\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: %d\r\n"
+        b"x-lockgate-overhead-ms: %.2f\r\nx-lockgate-guard: %b\r\n"
+        % (
+            call.id.encode(),
+            max(0.0, elapsed * 1000),
+            max(0.0, (elapsed - record.upstream) * 1000),
+            record.guard.encode() or b"off",
+        )
     ]
     if record.provider:
-        head += (
-            (b"x-lockgate-provider", _clean(record.provider)),
-            (b"x-lockgate-model", _clean(record.upstream_model)),
-            (b"x-lockgate-attempts", b"%d" % len(record.attempts)),
-            (b"x-lockgate-fallbacks", b"%d" % record.fallbacks),
+        lines.append(
+            b"x-lockgate-provider: %b\r\nx-lockgate-model: %b\r\nx-lockgate-attempts: %d\r\nx-lockgate-fallbacks: %d\r\n"
+            % (_clean(record.provider), _clean(record.upstream_model), len(record.attempts), record.fallbacks)
         )
     if record.cache:
-        head.append((b"x-lockgate-cache", _clean(record.cache)))
+        lines.append(b"x-lockgate-cache: %b\r\n" % _clean(record.cache))
     if record.similarity is not None:
-        head.append((b"x-lockgate-similarity", b"%.4f" % record.similarity))
-    head.append((b"x-lockgate-guard", record.guard.encode() or b"off"))
+        lines.append(b"x-lockgate-similarity: %.4f\r\n" % record.similarity)
     if record.cost is not None:
-        head.append((b"x-lockgate-cost-usd", b"%.9f" % (record.cost / NANO)))
+        lines.append(b"x-lockgate-cost-usd: %.9f\r\n" % (record.cost / NANO))
     if record.requests is not None:
-        head += _window(record.requests, _REQUESTS)
+        lines.append(_window(record.requests, _REQUESTS))
     if record.tokens is not None:
-        head += _window(record.tokens, _TOKENS)
-    if extra:
-        head += [(name.encode("latin-1"), _clean(value)) for name, value in extra.items()]
-    head += client.extra
-    return head
+        lines.append(_window(record.tokens, _TOKENS))
+    for name, value in extra.items():
+        lines.append(b"%b: %b\r\n" % (name.encode("latin-1"), _clean(value)))
+    lines.append(client.extra)
+    return b"".join(lines)
 
 
-def _window(window: Window, names: tuple[bytes, bytes, bytes]) -> Headers:
-    limit, remaining, reset = names
-    return [
-        (limit, b"%d" % window.limit),
-        (remaining, b"%d" % window.remaining),
-        (reset, spell(window.reset).encode()),
-    ]
+def _window(window: Window, form: bytes) -> bytes:
+    return form % (window.limit, window.remaining, spell(window.reset).encode())
 
 
 def _clean(value: str) -> bytes:

@@ -17,7 +17,7 @@ async def test_a_watched_client_is_let_go_without_the_collector() -> None:
 
     async def handle() -> None:
         client = Client(receive, send, asyncio.get_running_loop())
-        await client.start(200, [])
+        await client.start(200, b"")
         await asyncio.sleep(0)
         await client.end()
         client.finish()
