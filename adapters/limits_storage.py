@@ -12,6 +12,9 @@ _SHED = 2
 """Windows that are over and are forgotten with each claim: more than a claim can add."""
 
 
+_NOWHERE = Standing(0, 0.0, 0.0)
+
+
 class _Window:
     __slots__ = ("until", "used")
 
@@ -39,8 +42,15 @@ class LazyStorage(Storage):
     async def claim(self, claims: Sequence[Claim], lease: Lease | None = None) -> Grant:
         """Take all of it or nothing."""
         now = self._now()
-        found = [self._find(claim.key, claim.seconds, now) for claim in claims]
-        refused = self._refused(claims, found, lease)
+        found: list[_Window | None] = []
+        refused: Claim | Lease | None = None
+        for claim in claims:
+            window = self._find(claim.key, claim.seconds, now)
+            found.append(window)
+            if refused is None and (0 if window is None else window.used) + claim.cost > claim.amount:
+                refused = claim
+        if refused is None and lease is not None and len(self._places.get(lease.key, ())) >= lease.amount:
+            refused = lease
         if refused is None:
             for number, claim in enumerate(claims):
                 window = found[number]
@@ -49,7 +59,10 @@ class LazyStorage(Storage):
                 window.used += claim.cost
             if lease is not None:
                 self._places.setdefault(lease.key, set()).add(lease.holder)
-        return Grant(tuple([_standing(window, now) for window in found]), refused)
+        standings = [
+            _NOWHERE if window is None else Standing(window.used, window.until - now, window.until) for window in found
+        ]
+        return Grant(tuple(standings), refused)
 
     def correct(self, claim: Claim, standing: Standing, by: int) -> None:
         """Count so much more or less."""
@@ -68,31 +81,27 @@ class LazyStorage(Storage):
             if not holders:
                 del self._places[lease.key]
 
-    def _refused(
-        self, claims: Sequence[Claim], found: Sequence[_Window | None], lease: Lease | None
-    ) -> Claim | Lease | None:
-        for claim, window in zip(claims, found, strict=True):
-            if (0 if window is None else window.used) + claim.cost > claim.amount:
-                return claim
-        if lease is not None and len(self._places.get(lease.key, ())) >= lease.amount:
-            return lease
-        return None
-
     def _find(self, key: str, seconds: int, now: float) -> _Window | None:
         """The window of this moment; the oldest that are over are dropped."""
         windows = self._lengths.get(seconds)
         if windows is None:
             return None
-        for _ in range(_SHED):
-            oldest = next(iter(windows.values()), None)
-            if oldest is None or oldest.until > now:
-                break
-            windows.popitem(last=False)
+        for oldest in windows.values():
+            if oldest.until <= now:
+                self._shed(windows, now)
+            break
         window = windows.get(key)
         if window is None or window.until > now:
             return window
         del windows[key]
         return None
+
+    def _shed(self, windows: OrderedDict[str, _Window], now: float) -> None:
+        for _ in range(_SHED):
+            oldest = next(iter(windows.values()), None)
+            if oldest is None or oldest.until > now:
+                break
+            windows.popitem(last=False)
 
     def _begin(self, key: str, seconds: int, now: float) -> _Window:
         window = self._lengths.setdefault(seconds, OrderedDict())[key] = _Window(now + seconds)
@@ -140,7 +149,3 @@ class LazyStorage(Storage):
     def _any(self, key: str) -> _Window | None:
         now = self._now()
         return next((window for each in self._lengths if (window := self._find(key, each, now)) is not None), None)
-
-
-def _standing(window: _Window | None, now: float) -> Standing:
-    return Standing(0, 0.0, 0.0) if window is None else Standing(window.used, window.until - now, window.until)

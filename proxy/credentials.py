@@ -1,6 +1,6 @@
 """What a request presents to say who it is."""
 
-import string
+import re
 from collections.abc import Mapping
 
 from proxy.errors import BadRequest, Unauthenticated
@@ -8,7 +8,8 @@ from proxy.errors import BadRequest, Unauthenticated
 _OTHERS = ("x-api-key", "api-key")
 HEADERS = ("authorization", *_OTHERS)
 """Where keys and tokens stand."""
-_VISIBLE = frozenset(string.ascii_letters + string.digits + string.punctuation) - frozenset(',"\\')
+_KEY = re.compile(r"[!#-+\--\[\]-~]*")
+"""Visible ASCII but the comma, the quotation mark and the backslash."""
 
 
 def presented(headers: Mapping[str, str]) -> str:
@@ -39,7 +40,7 @@ def presented(headers: Mapping[str, str]) -> str:
 
 def can_be_presented(key: str) -> bool:
     """Whether a key consists of what a header can hold, and can be told from a list of keys."""
-    return _VISIBLE.issuperset(key)
+    return _KEY.fullmatch(key) is not None
 
 
 def bad_key(message: str = "Incorrect API key provided.") -> Unauthenticated:
