@@ -7,7 +7,7 @@ what has changed, so whatever was not committed when an instance died is simply 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,11 +23,35 @@ _MOST = 2**53
 """Counts beyond this are a provider's mistake."""
 _REFUSED = 400
 
-_COLUMNS = (
-    "call_id", "started", "day", "caller", "owner", "route", "provider", "model", "status", "outcome", "prompt",
-    "completion", "cached", "cache_write", "reasoning", "audio", "estimated", "cost", "saved",
-)  # fmt: skip
-_GROUPS = ("day", "caller", "owner", "route", "provider", "model")
+
+class Line(NamedTuple):
+    """A row of the ledger, in the order of its columns."""
+
+    call_id: str
+    started: int
+    day: str
+    caller: str
+    owner: str
+    route: str
+    provider: str
+    model: str
+    status: int
+    outcome: str
+    prompt: int
+    completion: int
+    cached: int
+    cache_write: int
+    reasoning: int
+    audio: int
+    estimated: int
+    cost: int | None
+    saved: int | None
+
+
+_COLUMNS = Line._fields
+_GROUPS = _COLUMNS[2:8]
+_COUNTS = 10
+"""Where the columns of counts and money begin."""
 _SUMS = ("calls", "prompt", "completion", "cached", "cost", "saved", "estimated", "unpriced")
 
 _FIND = f"SELECT {', '.join(_COLUMNS)} FROM ledger WHERE call_id IN ({{listed}})"  # noqa: S608 - names of ours
@@ -48,9 +72,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Entry(NamedTuple):
-    """What is to stand in the ledger: the row, by column, and what was reserved for the call."""
+    """What is to stand in the ledger, and what was reserved for the call."""
 
-    row: dict[str, Any]
+    line: Line
     charges: tuple[Charge, ...]
 
 
@@ -59,7 +83,7 @@ def settle(sql: Sql, records: Sequence[Record]) -> None:
     latest = {record.id: record for record in records}
     charged = [record.id for record in latest.values() if record.charges]
     held = {row[0] for row in sql.rows(TAKE_LEASES.format(listed=sql.listed), _ids(charged))} if charged else set()
-    entries = [Entry(_row(record, record.outcome or ""), record.charges) for record in latest.values()]
+    entries = [Entry(_line(record, record.outcome or ""), record.charges) for record in latest.values()]
     _enter(sql, entries, held)
 
 
@@ -70,7 +94,7 @@ def expire(sql: Sql, now: float) -> int:
     for record in found:
         record.usage = Usage(estimated=True)
         record.cost = max((charge.amount for charge in record.charges), default=0)
-        entries.append(Entry(_row(record, _CRASHED), record.charges))
+        entries.append(Entry(_line(record, _CRASHED), record.charges))
     _enter(sql, entries, {record.id for record in found})
     return len(found)
 
@@ -88,20 +112,21 @@ def _enter(sql: Sql, entries: list[Entry], held: set[str]) -> None:
     entries = [each for each in entries if _is_kept(each, held)]
     if not entries:
         return
-    found = sql.rows(_FIND.format(listed=sql.listed), _ids(each.row["call_id"] for each in entries))
-    before = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in found}
+    found = sql.rows(_FIND.format(listed=sql.listed), _ids(each.line.call_id for each in entries))
+    before = {row[0]: Line._make(row) for row in found}
     sums: dict[Row, list[int]] = {}
     settled: dict[tuple[str, str, int], list[int]] = {}
-    for row, charges in entries:
-        old = before.get(row["call_id"])
-        _count(sums, row, 1)
+    for line, charges in entries:
+        old = before.get(line.call_id) if before else None
+        _count(sums, line, 1)
         if old is not None:
             _count(sums, old, -1)
-        more = (row["cost"] or 0) - ((old["cost"] or 0) if old is not None else 0)
-        for charge in charges:
-            change = settled.setdefault((charge.account, charge.period, charge.began), [0, 0])
-            change[0] += more
-            change[1] += charge.amount if row["call_id"] in held else 0
+        if charges:
+            more = (line.cost or 0) - ((old.cost or 0) if old is not None else 0)
+            for charge in charges:
+                change = settled.setdefault((charge.account, charge.period, charge.began), [0, 0])
+                change[0] += more
+                change[1] += charge.amount if line.call_id in held else 0
     sql.many(
         _SETTLE,
         [
@@ -111,51 +136,53 @@ def _enter(sql: Sql, entries: list[Entry], held: set[str]) -> None:
         ],
     )
     sql.many(_SUM, [dict(zip(_GROUPS + _SUMS, (*key, *change), strict=True)) for key, change in sorted(sums.items())])
-    sql.insert("ledger", _COLUMNS, [row for row, _ in entries], _REPLACE)
+    sql.insert("ledger", _COLUMNS, [line for line, _ in entries], _REPLACE)
 
 
 def _is_kept(entry: Entry, held: set[str]) -> bool:
     """Calls that we refused ourselves, before anything was reserved or tried, are no business of the ledger's."""
-    row = entry.row
-    return bool(row["route"]) and (row["call_id"] in held or bool(row["provider"]) or row["status"] < _REFUSED)
+    line = entry.line
+    return bool(line.route) and (line.status < _REFUSED or bool(line.provider) or line.call_id in held)
 
 
-def _count(sums: dict[Row, list[int]], row: dict[str, Any], sign: int) -> None:
-    numbers = (1, row["prompt"], row["completion"], row["cached"], row["cost"] or 0, row["saved"] or 0,
-               row["estimated"], int(row["cost"] is None))  # fmt: skip
-    key = tuple(row[name] for name in _GROUPS)
+def _count(sums: dict[Row, list[int]], line: Line, sign: int) -> None:
+    key = line[2:8]  # the columns of _GROUPS
     total = sums.get(key)
     if total is None:
-        sums[key] = [sign * number for number in numbers]
+        total = sums[key] = [0] * len(_SUMS)
+    cost, saved = line.cost, line.saved
+    total[0] += sign
+    total[1] += sign * line.prompt
+    total[2] += sign * line.completion
+    total[3] += sign * line.cached
+    total[6] += sign * line.estimated
+    if cost is None:
+        total[7] += sign
     else:
-        for index, number in enumerate(numbers):
-            total[index] += sign * number
+        total[4] += sign * cost
+    if saved is not None:
+        total[5] += sign * saved
 
 
-def _row(record: Record, outcome: str) -> dict[str, Any]:
-    usage = record.usage or _NO_USAGE
-    started = int(record.started)
-    return {
-        "call_id": record.id,
-        "started": started,
-        "day": _day(started // _DAY),
-        "caller": _plain(record.caller),
-        "owner": _plain(record.owner),
-        "route": _plain(record.route),
-        "provider": _plain(record.provider),
-        "model": _plain(record.upstream_model),
-        "status": record.status,
-        "outcome": outcome,
-        "prompt": min(usage.prompt, _MOST),
-        "completion": min(usage.completion, _MOST),
-        "cached": min(usage.cached, _MOST),
-        "cache_write": min(usage.cache_write, _MOST),
-        "reasoning": min(usage.reasoning, _MOST),
-        "audio": min(usage.audio, _MOST),
-        "estimated": int(usage.estimated),
-        "cost": None if record.cost is None else min(record.cost, _MOST),
-        "saved": None if record.saved is None else min(record.saved, _MOST),
-    }
+def _line(record: Record, outcome: str) -> Line:
+    usage, started = record.usage or _NO_USAGE, int(record.started)
+    caller, owner, route, provider, model = _names(
+        record.caller, record.owner, record.route, record.provider, record.upstream_model
+    )
+    line = Line(
+        record.id, started, _day(started // _DAY), caller, owner, route, provider, model, record.status, outcome,
+        usage.prompt, usage.completion, usage.cached, usage.cache_write, usage.reasoning, usage.audio,
+        int(usage.estimated), record.cost, record.saved,
+    )  # fmt: skip
+    return line if max(line[10:16]) <= _MOST and (line.cost or 0) <= _MOST >= (line.saved or 0) else _within(line)
+
+
+def _within(line: Line) -> Line:
+    """What a provider says that cannot be counted is cut to what can."""
+    return Line._make(
+        min(value, _MOST) if number >= _COUNTS and isinstance(value, int) else value
+        for number, value in enumerate(line)
+    )
 
 
 _NO_USAGE = Usage()
@@ -166,14 +193,14 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
 
 
-def _plain(text: str) -> str:
-    """What a database takes: PostgreSQL no NUL, nobody half a character; and not all that a client may write."""
-    return _cleaned(text[:_LONGEST])
-
-
 @lru_cache(maxsize=4096)
-def _cleaned(text: str) -> str:
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+def _names(caller: str, owner: str, route: str, provider: str, model: str) -> tuple[str, str, str, str, str]:
+    """What a database takes: PostgreSQL no NUL, nobody half a character; and not all that a client may write."""
+    return _plain(caller), _plain(owner), _plain(route), _plain(provider), _plain(model)
+
+
+def _plain(text: str) -> str:
+    return text[:_LONGEST].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _ids(ids: Iterable[str]) -> dict[str, str]:

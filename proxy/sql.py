@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -50,8 +51,8 @@ class Sql(Protocol):
         """Run a statement once for each; not at all for none."""
         ...
 
-    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Values], conflict: str) -> None:
-        """Insert rows, whose members are in the order of the columns; `conflict` says what to do where one is there."""
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Row], conflict: str) -> None:
+        """Insert rows, in the order of the columns; `conflict` says what to do where one is there."""
         ...
 
 
@@ -170,11 +171,11 @@ class SqliteSql:
         """Run a statement once for each."""
         self._connection.executemany(statement, values)
 
-    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Values], conflict: str) -> None:
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Row], conflict: str) -> None:
         """Insert rows, many with one statement: between two of them the loop's thread wants its turn."""
         for at in range(0, len(rows), _ROWS):
             part = rows[at : at + _ROWS]
-            values = [value for row in part for value in row.values()]
+            values = [*chain.from_iterable(part)]
             self._connection.execute(_insertion(table, columns, len(part), conflict), values)
 
 

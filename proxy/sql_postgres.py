@@ -74,10 +74,11 @@ class PostgresSql:
         if values:
             self._connection.execute(_prepared(statement), [dict(each) for each in values])
 
-    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Values], conflict: str) -> None:
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Row], conflict: str) -> None:
         """Insert rows."""
         values = ", ".join(f":{name}" for name in columns)
-        self.many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) {conflict}", rows)  # noqa: S608 - names of ours
+        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) {conflict}"  # noqa: S608 - names of ours
+        self.many(statement, [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 @functools.cache
