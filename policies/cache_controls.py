@@ -15,6 +15,7 @@ from proxy.wire import kind_of
 PartitionBy = Literal["tenant", "key", "shared"]
 
 _PREFIX = "x-lockgate-cache-"
+_ASKING = frozenset({"cache-control", *(_PREFIX + name for name in ("ttl", "namespace", "threshold", "mode"))})
 _LONGEST = 256
 _MEMBER = "cache"
 Given = dict[str, Any]
@@ -41,7 +42,7 @@ class ReadCacheControls:
             rest = {name: raw for name, raw in members.items() if name != _MEMBER}
             call.record.changed.append(_MEMBER)
             call = call.replace(head=call.head.with_members(rest))
-        elif "cache-control" not in headers and not any(name.startswith(_PREFIX) for name in headers):
+        elif _ASKING.isdisjoint(headers):
             return await next(call)
         given = {**_member(members.get(_MEMBER)), **_directives(headers.get("cache-control", "")), **_ours(call)}
         return await next(call.replace(cache=_controls(given)))

@@ -66,12 +66,16 @@ class ReadBody:
 
 def decoder(call: Call) -> Callable[[bytes, int], bytes] | None:
     """What takes a body out of the encoding it was sent in; None when there is none. Raises UnsupportedMedia."""
-    content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    headers = call.headers
+    content_type = headers.get("content-type", "")
+    if content_type == _JSON_TYPES[0] and "content-encoding" not in headers:
+        return None
+    content_type = content_type.partition(";")[0].strip().lower()
     if content_type and content_type not in _JSON_TYPES and not content_type.endswith("+json"):
         raise UnsupportedMedia(
             f"The content type must be application/json, not {content_type[:100]}.", code="unsupported_content_type"
         )
-    encoding = call.headers.get("content-encoding", "identity").strip().lower()
+    encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
         return None
     if encoding not in _DECODERS:

@@ -26,7 +26,9 @@ def chain(policies: Sequence[Policy], innermost: Handler) -> Handler:
 
 
 def _around(policy: Policy, inner: Handler) -> Handler:
+    handle = policy.__call__  # an instance that is called looks this up every time
+
     def handler(call: Call) -> Awaitable[Reply]:
-        return policy(call, inner)
+        return handle(call, inner)
 
     return handler

@@ -31,23 +31,24 @@ from proxy.values import spell
 
 logger = logging.getLogger("lockgate")
 
-_HEADERS = frozenset(
-    {
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"content-type",
-        b"content-encoding",
-        b"cache-control",
-        b"host",
-        b"origin",
-        b"x-forwarded-for",
-        b"x-client-request-id",
-        b"x-request-id",
-        b"x-session-id",
-        b"x-should-retry",
-    }
-)
+_HEADERS = {
+    name.encode(): name
+    for name in (
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "content-type",
+        "content-encoding",
+        "cache-control",
+        "host",
+        "origin",
+        "x-forwarded-for",
+        "x-client-request-id",
+        "x-request-id",
+        "x-session-id",
+        "x-should-retry",
+    )
+}
 _OURS = b"x-lockgate-"
 _WINDOW = (
     b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"  # filled in twice
@@ -133,9 +134,13 @@ class Edge:
 def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
-        if name in _HEADERS or name.startswith(_OURS):
-            key, text = name.decode("latin-1"), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110 §5.3
+        key = _HEADERS.get(name)
+        if key is None:
+            if not name.startswith(_OURS):
+                continue
+            key = name.decode("latin-1")
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110 §5.3
     peer = scope.get("client")
     call_id = new_id()
     current_call.set(call_id)  # the server handles each request in a task of its own
@@ -236,14 +241,14 @@ def error_event(error: GatewayError, endpoint: Endpoint) -> bytes:
 def _head(extra: Mapping[str, str], call: Call, client: Client) -> bytes:
     """Every answer's headers (CONTRACT §7)."""
     record = call.record
-    elapsed = time.time() - record.started
+    elapsed = max(0.0, time.time() - record.started) * 1000
     lines = [
         b"x-request-id: %b\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: %d\r\n"
         b"x-lockgate-overhead-ms: %.2f\r\nx-lockgate-guard: %b\r\n"
         % (
             call.id.encode(),
-            max(0.0, elapsed * 1000),
-            max(0.0, (elapsed - record.upstream) * 1000),
+            elapsed,
+            max(0.0, elapsed - record.upstream * 1000),
             record.guard.encode() or b"off",
         )
     ]
@@ -253,7 +258,7 @@ def _head(extra: Mapping[str, str], call: Call, client: Client) -> bytes:
             % (_clean(record.provider), _clean(record.upstream_model), len(record.attempts), record.fallbacks)
         )
     if record.cache:
-        lines.append(b"x-lockgate-cache: %b\r\n" % _clean(record.cache))
+        lines.append(b"x-lockgate-cache: %b\r\n" % record.cache.encode())
     if record.similarity is not None:
         lines.append(b"x-lockgate-similarity: %.4f\r\n" % record.similarity)
     if record.cost is not None:

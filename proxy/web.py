@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 from proxy.credentials import HEADERS
 from proxy.docs import docs_handlers
@@ -56,7 +56,7 @@ def make_app(edge: Edge, web: ASGIApp) -> ASGIApp:
         if target is None:
             await web(scope, receive, send)
         else:
-            await edge(target, cast("HTTPScope", scope), receive, send)
+            await edge(target, scope, receive, send)  # type: ignore[arg-type]
 
     return app
 
