@@ -1,6 +1,6 @@
 """What a request says of the caches, read once and taken off the body."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
@@ -35,7 +35,7 @@ class ReadCacheControls:
     Raises BadRequest for a value that cannot be read; unknown directives and members are passed over.
     """
 
-    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+    def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002
         """Pass on a call that has its controls, and no member `cache`."""
         headers, members = call.headers, call.head.members
         if _MEMBER in members:
@@ -43,9 +43,9 @@ class ReadCacheControls:
             call.record.changed.append(_MEMBER)
             call = call.replace(head=call.head.with_members(rest))
         elif _ASKING.isdisjoint(headers):
-            return await next(call)
+            return next(call)
         given = {**_member(members.get(_MEMBER)), **_directives(headers.get("cache-control", "")), **_ours(call)}
-        return await next(call.replace(cache=_controls(given)))
+        return next(call.replace(cache=_controls(given)))
 
 
 def _controls(given: Given) -> CacheControls:

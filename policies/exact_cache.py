@@ -83,7 +83,8 @@ class ExactCache:
             )
         key = call.fingerprint or self._key(call)
         if controls.look_up:
-            reply = await self._look_up(call, key)
+            held = self._kept.memory.get(key[:16].hex())
+            reply = self._ready(call, held) if isinstance(held, Ready) else await self._look_up(call, key)
             if reply is not None:
                 return reply
         else:
@@ -147,24 +148,27 @@ class ExactCache:
             return min(call.cache.ttl, self._config.max_ttl)
         return self._config.ttl if call.route.cache_ttl is None else call.route.cache_ttl
 
+    def _ready(self, call: Call, ready: Ready) -> Reply | None:
+        reply = self._served(call, ready)
+        if reply is None:
+            call.record.cache = "miss"
+            self._kept.counts.misses += 1
+        else:
+            self._kept.counts.hits_memory += 1
+        return reply
+
     async def _look_up(self, call: Call, key: bytes) -> Reply | None:
         counts, record = self._kept.counts, call.record
-        entry_id = key[:16].hex()
-        held = self._kept.memory.get(entry_id)
-        ready = held if isinstance(held, Ready) else None
-        if ready is None:
-            try:
-                ready = await self._fetch(call, entry_id, key)
-            except StoreUnavailable:
-                record.cache = "bypass"
-                counts.unavailable += 1
-                return None
+        try:
+            ready = await self._fetch(call, key[:16].hex(), key)
+        except StoreUnavailable:
+            record.cache = "bypass"
+            counts.unavailable += 1
+            return None
         reply = None if ready is None else self._served(call, ready)
         if reply is None:
             record.cache = "miss"
             counts.misses += 1
-        elif held is ready:
-            counts.hits_memory += 1
         else:
             counts.hits_store += 1
         return reply

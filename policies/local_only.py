@@ -1,6 +1,6 @@
 """Without authentication only this machine is served, and no web page may spend its keys."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
 from proxy.call import Call
@@ -21,10 +21,10 @@ class LocalOnly:
         self._hosts = frozenset((*_LOCAL, *(host.lower() for host in hosts)))
         self._origins = frozenset(origins)
 
-    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+    def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002
         """Pass on what comes from here. Raises Forbidden."""
         self.check(call.headers.get("host", ""), call.headers.get("origin"))
-        return await next(call)
+        return next(call)
 
     def check(self, host: str, origin: str | None) -> None:
         """Look at a request's two headers. Raises Forbidden."""

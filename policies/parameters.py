@@ -1,7 +1,7 @@
 """Bounds of numeric parameters, from the configuration, the route and the caller."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 
@@ -87,9 +87,9 @@ class Parameters:
         self._config = config
         self._known: dict[tuple[int, int, bool | None], tuple[object, object, _Rules]] = {}
 
-    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+    def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002
         """Pass the call on as it is, or changed."""
-        return await next(self.held(call))
+        return next(self.held(call))
 
     def held(self, call: Call) -> Call:
         """The call within its bounds. Raises ParameterOutOfBounds, BadRequest."""

@@ -12,8 +12,8 @@ Handler = Callable[[Call], Awaitable[Reply]]
 class Policy(Protocol):
     """One concern around every call. Returns next's reply or its own, or raises GatewayError."""
 
-    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002 - the field's word for it
-        """Handle the call, most often by way of `next`."""
+    def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002 - the field's word for it
+        """Handle the call, most often by way of `next`; one that only looks at a call may return what `next` does."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The client's side of one call: its body, its presence, and the bytes that go back to it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from litestar.types import HTTPRequestEvent, Receive, Send
 
@@ -17,6 +17,7 @@ _BETWEEN_KEEP_ALIVES = 15.0
 _PRESENCE = 0.02
 """Seconds before a client's presence is watched: most answers are quicker, and a watcher is a task of its own."""
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
+_WHOLE = b"content-type: application/json\r\n"
 _STREAM = b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n" % EVENT_STREAM
 
 
@@ -187,20 +188,19 @@ class Client:
         if self._keeper is not None:
             self._keeper.cancel()
 
-    async def whole(self, status: int, head: bytes, body: bytes) -> None:
-        """Send one JSON body. A head is lines such as `age: 1`, each with its end."""
+    def put(self, status: int, head: bytes, body: bytes, *, stream: bool = False) -> Awaitable[None] | None:
+        """Send an answer that is all there: one JSON body, or a stream from its first item to its end. What comes back is
+        still to be awaited; mostly nothing is. A head is lines such as `age: 1`, each with its end.
+        """
         self.started = True
-        await self._all(status, b"%bcontent-type: application/json\r\ncontent-length: %d\r\n" % (head, len(body)), body)
+        self._ended = stream
+        head = b"%b%bcontent-length: %d\r\n" % (head, _STREAM if stream else _WHOLE, len(body))
+        if not write_at_once(self._send, status, head, body):
+            return self._put_in_parts(status, head, body)
+        self._finished = True  # a client that closes once it has the answer has not left early
+        return None
 
-    async def burst(self, status: int, head: bytes, body: bytes) -> None:
-        """Send a stream that is all there, from its head to its end."""
-        self.started = self._ended = True
-        await self._all(status, b"%b%bcontent-length: %d\r\n" % (head, _STREAM, len(body)), body)
-
-    async def _all(self, status: int, head: bytes, body: bytes) -> None:
-        if write_at_once(self._send, status, head, body):
-            self._finished = True  # a client that closes once it has the answer has not left early
-            return
+    async def _put_in_parts(self, status: int, head: bytes, body: bytes) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": fields_of(head)})
         self._finished = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

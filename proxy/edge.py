@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from litestar.types import HTTPScope, Receive, Send
 
@@ -108,7 +108,9 @@ class Edge:
             client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
             client.hold()
-            await _send(reply, call, client)
+            sending = _sent(reply, call, client)
+            if sending is not None:
+                await sending
             await reply.aclose("complete")
         except asyncio.CancelledError:
             client.absorb()
@@ -168,14 +170,22 @@ def _check_host(call: Call, scope: HTTPScope) -> None:
         raise BadRequest("A request must have one Host header.", code="invalid_http")
 
 
+def _sent(reply: Reply, call: Call, client: Client) -> Awaitable[None] | None:
+    """Send the whole reply; what comes back is still to be awaited. An error before the first byte is raised; a broken
+    stream ends with an error event.
+    """
+    body = reply.at_hand
+    if body is None or (reply.streaming and client.started):
+        return _send(reply, call, client)
+    return client.put(reply.status, _head(reply.headers, call, client), b"".join(body), stream=reply.streaming)
+
+
 async def _send(reply: Reply, call: Call, client: Client) -> None:
-    """Send the whole reply. An error before the first byte is raised; a broken stream ends with an error event."""
     if not reply.streaming:
-        body = reply.at_hand[0] if reply.at_hand is not None else b"".join([item async for item in reply.items])
-        await client.whole(reply.status, _head(reply.headers, call, client), body)
-        return
-    if reply.at_hand is not None and not client.started:
-        await client.burst(reply.status, _head(reply.headers, call, client), b"".join(reply.at_hand))
+        body = b"".join([item async for item in reply.items])
+        sending = client.put(reply.status, _head(reply.headers, call, client), body)
+        if sending is not None:
+            await sending
         return
     if not client.started:
         await client.start(reply.status, _head(reply.headers, call, client))
@@ -196,7 +206,9 @@ async def _fail(error: GatewayError, reply: Reply | None, call: Call, client: Cl
             await client.end()
         else:
             headers = _head({**error.headers, **(reply.headers if reply is not None else {})}, call, client)
-            await client.whole(error.http_status, headers, error.body())
+            sending = client.put(error.http_status, headers, error.body())
+            if sending is not None:
+                await sending
     except asyncio.CancelledError:
         client.absorb()
         if not (client.gone or client.was_cut):

@@ -1,7 +1,7 @@
 """The Litestar application: the edge as a raw handler, and plain handlers for everything that is not hot."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
@@ -51,12 +51,11 @@ def make_app(edge: Edge, web: ASGIApp) -> ASGIApp:
     (docs/decisions/0001-edge-before-litestar.md).
     """
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        target = find_target(scope["raw_path"])  # the server speaks no protocol but HTTP
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        target = find_target(scope["raw_path"])
         if target is None:
-            await web(scope, receive, send)
-        else:
-            await edge(target, scope, receive, send)  # type: ignore[arg-type]
+            return web(scope, receive, send)
+        return edge(target, scope, receive, send)  # type: ignore[arg-type]  # the server speaks no protocol but HTTP
 
     return app
 
