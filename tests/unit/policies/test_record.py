@@ -53,7 +53,46 @@ async def test_a_call_without_a_reply_is_written_as_it_ended(error: BaseExceptio
     """Refusals, departures and our own bugs: one line each, and the error goes on."""
     kept, raised = await through(raising(error))
     assert raised is error
+    await asyncio.sleep(0)
     assert [(record.outcome, record.status) for record in kept.records] == [(outcome, status)]
+
+
+class Told:
+    """A sink that notes what a record says when it gets it."""
+
+    def __init__(self, name: str, said: list[tuple[str, str, str | None, bool]]) -> None:
+        self.name, self.said = name, said
+
+    def write(self, record: Record) -> None:
+        self.said.append((self.name, record.id, record.outcome, record.amended))
+
+
+async def test_the_records_of_one_turn_reach_each_sink_together() -> None:
+    """In their order, and before the loop looks for anything new."""
+    said: list[tuple[str, str, str | None, bool]] = []
+    policy = WriteRecord((Told("a", said), Told("b", said)), lambda: 10.0)
+    for number in ("1", "2"):
+        call = make_call()
+        call.record.id = number
+        await policy(call, answering)
+        assert said == []
+    await asyncio.sleep(0)
+    assert [(name, record) for name, record, _, _ in said] == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
+
+
+async def test_a_record_is_told_as_it_was_before_it_is_amended() -> None:
+    """A client that leaves with the last byte: the sinks hear of both endings, in the same turn too."""
+    said: list[tuple[str, str, str | None, bool]] = []
+    call = make_call()
+    call.record.id = "1"
+    reply = await WriteRecord((Told("a", said),), lambda: 10.0)(call, answering)
+    await reply.aclose("client_disconnect")
+    await asyncio.sleep(0)
+    assert said == [("a", "1", "complete", False), ("a", "1", "client_disconnect", True)]
+
+
+async def answering(_call: Call) -> Reply:
+    return Reply.whole(b"{}")
 
 
 class Entries:
