@@ -57,8 +57,8 @@ def as_whole(stored: Stored) -> bytes | None:
     return stored.body if stored.shape == "whole" else None
 
 
-def as_stream(endpoint: Endpoint, stored: Stored, *, usage: bool) -> tuple[bytes, ...] | None:
-    """The items of the answer, with a last chunk for usage if that is asked for; None when it can only be whole, or
+def as_stream(endpoint: Endpoint, stored: Stored, *, usage: bool) -> bytes | None:
+    """The events of the answer, one after the other, with a last chunk for usage if that is asked for; None when it can only be whole, or
     when its usage is asked for and not known.
     """
     if usage and stored.usage is None:
@@ -75,7 +75,7 @@ def as_stream(endpoint: Endpoint, stored: Stored, *, usage: bool) -> tuple[bytes
         head = {name: chunks[0][name] for name in ("id", "object", "created", "model")}
         chunks = [{**chunk, "usage": None} for chunk in chunks]
         chunks.append({**head, "choices": [], "usage": stored.usage})
-    return (*(frame(msgspec.json.encode(chunk)) for chunk in chunks), DONE_ITEM)
+    return b"".join([*(frame(msgspec.json.encode(chunk)) for chunk in chunks), DONE_ITEM])
 
 
 async def _kept_stream(

@@ -58,7 +58,7 @@ class Ready:
 
     def __init__(self, endpoint: Endpoint, stored: Stored, facts: Facts) -> None:
         self._endpoint = endpoint
-        self._streams: dict[bool, tuple[bytes, ...] | None] = {}
+        self._streams: dict[bool, bytes | None] = {}
         self.facts = facts
         self.stored = stored
         self.usage: Usage | None = read_usage(stored.usage)
@@ -66,15 +66,14 @@ class Ready:
     @property
     def size(self) -> int:
         """Bytes held."""
-        streams = sum(len(item) for items in self._streams.values() for item in items or ())
-        return len(self.stored.body) + streams + _OVERHEAD
+        return len(self.stored.body) + sum(map(len, filter(None, self._streams.values()))) + _OVERHEAD
 
     def whole(self) -> bytes | None:
         """The whole body, if the answer has that shape."""
         return as_whole(self.stored)
 
-    def stream(self, *, usage: bool) -> tuple[bytes, ...] | None:
-        """The items of the stream, if the answer has that shape."""
+    def stream(self, *, usage: bool) -> bytes | None:
+        """The events of the stream, one after the other, if the answer has that shape."""
         if usage not in self._streams:
             self._streams[usage] = as_stream(self._endpoint, self.stored, usage=usage)
         return self._streams[usage]

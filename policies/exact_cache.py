@@ -190,11 +190,11 @@ class ExactCache:
             return None
         headers = {"age": str(int(age))}
         if call.head.stream:
-            items = ready.stream(usage=call.head.include_usage)
-            if items is None:
+            events = ready.stream(usage=call.head.include_usage)
+            if events is None:
                 return None
             self._kept.memory.grown(ready)
-            reply = Reply.recorded(items, headers=headers)
+            reply = Reply.recorded(events, headers=headers)
         else:
             body = ready.whole()
             if body is None:

@@ -374,5 +374,5 @@ def _reply_of(ready: Ready, call: Call, headers: Mapping[str, str]) -> Reply | N
     if not call.head.stream:
         body = ready.whole()
         return None if body is None else Reply.whole(body, headers=headers)
-    items = ready.stream(usage=call.head.include_usage)
-    return None if items is None else Reply.recorded(items, headers=headers)
+    events = ready.stream(usage=call.head.include_usage)
+    return None if events is None else Reply.recorded(events, headers=headers)

@@ -177,7 +177,7 @@ def _sent(reply: Reply, call: Call, client: Client) -> Awaitable[None] | None:
     body = reply.at_hand
     if body is None or (reply.streaming and client.started):
         return _send(reply, call, client)
-    return client.put(reply.status, _head(reply.headers, call, client), b"".join(body), stream=reply.streaming)
+    return client.put(reply.status, _head(reply.headers, call, client), body, stream=reply.streaming)
 
 
 async def _send(reply: Reply, call: Call, client: Client) -> None:

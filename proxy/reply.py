@@ -1,12 +1,13 @@
 """A committed answer, made of items."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from proxy.call import Outcome
 
 logger = logging.getLogger("lockgate")
 
+_END = b"\n\n"
 OnClose = Callable[[Outcome], Awaitable[None]]
 Through = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 
@@ -30,9 +31,9 @@ class _One:
         return item
 
 
-async def _each(items: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for item in items:
-        yield item
+async def _events(said: bytes) -> AsyncIterator[bytes]:
+    for event in said.split(_END)[:-1]:
+        yield event + _END
 
 
 class Reply:
@@ -60,8 +61,8 @@ class Reply:
         self.outcome: Outcome | None = None
         self.ending: Outcome | None = None
         """How it will have ended when its last byte has left, where that is known by then and is not `complete`."""
-        self.at_hand: Sequence[bytes] | None = None
-        """The items of which nobody has to wait for any: they may be sent as one, and `items` left alone."""
+        self.at_hand: bytes | None = None
+        """All items as one, when nobody has to wait for any: this may be sent instead, and `items` left alone."""
         self._callbacks: list[OnClose] = []
         self._closed = False
 
@@ -69,14 +70,14 @@ class Reply:
     def whole(cls, body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> "Reply":
         """An answer of one JSON body."""
         reply = cls(_One(body), streaming=False, status=status, headers=headers)
-        reply.at_hand = (body,)
+        reply.at_hand = body
         return reply
 
     @classmethod
-    def recorded(cls, items: Sequence[bytes], *, headers: Mapping[str, str] | None = None) -> "Reply":
-        """A stream whose items are all there."""
-        reply = cls(_each(items), streaming=True, headers=headers)
-        reply.at_hand = items
+    def recorded(cls, events: bytes, *, headers: Mapping[str, str] | None = None) -> "Reply":
+        """A stream whose events are all there, one after the other."""
+        reply = cls(_events(events), streaming=True, headers=headers)
+        reply.at_hand = events
         return reply
 
     def on_close(self, callback: OnClose) -> None:

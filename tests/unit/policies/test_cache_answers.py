@@ -43,10 +43,10 @@ def items_of(chunks: list[dict[str, Any]]) -> list[bytes]:
     return [*(frame(json.dumps(chunk).encode()) for chunk in chunks), DONE_ITEM]
 
 
-def chunks_in(items: tuple[bytes, ...] | None) -> list[dict[str, Any]]:
-    assert items is not None
-    assert items[-1] == DONE_ITEM
-    return [json.loads(item[6:]) for item in items[:-1]]
+def chunks_in(events: bytes | None) -> list[dict[str, Any]]:
+    assert events is not None
+    assert events.endswith(DONE_ITEM)
+    return [json.loads(event[6:]) for event in events.split(b"\n\n")[:-2]]
 
 
 async def kept(

@@ -304,3 +304,11 @@ def test_a_call_is_changed_by_copy() -> None:
     assert call.peer == ""
     with pytest.raises(AttributeError):
         call.peer = "y"  # type: ignore[misc]
+
+
+async def test_a_recorded_stream_is_its_events_one_by_one_or_all_as_one() -> None:
+    """Whoever reads along gets whole events; who sends it on may send it at once."""
+    events = [b'data: {"a":1}\n\n', b"event: x\ndata: {}\n\n", b"data: [DONE]\n\n"]
+    reply = Reply.recorded(b"".join(events))
+    assert reply.at_hand == b"".join(events)
+    assert [item async for item in reply.items] == events
