@@ -9,13 +9,12 @@ from proxy.at_once import body_at_once, fields_of, start_at_once, write_at_once
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
 from proxy.limits import Limit
+from proxy.presence import Presence
 from proxy.sse import KEEP_ALIVE
 
 _BODY_IDLE = 30.0
 """Seconds a client may pause while it sends its body."""
 _BETWEEN_KEEP_ALIVES = 15.0
-_PRESENCE = 0.02
-"""Seconds before a client's presence is watched: most answers are quicker, and a watcher is a task of its own."""
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _WHOLE = b"content-type: application/json\r\n"
 _STREAM = b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n" % EVENT_STREAM
@@ -28,7 +27,7 @@ class ClientGone(asyncio.CancelledError):
 class Client:
     """One client over one pair of ASGI callables. Must be made in the task that handles the call.
 
-    Once the body is read, the client's leaving cancels that task, 20 ms later at the most; so does `cut`. `absorb`
+    Once the body is read, the client's leaving cancels that task, 40 ms later at the most; so does `cut`. `absorb`
     takes such a cancellation back, after which the task may clean up in peace.
     """
 
@@ -39,6 +38,7 @@ class Client:
         "_finished",
         "_keeper",
         "_loop",
+        "_presence",
         "_receive",
         "_record",
         "_send",
@@ -51,10 +51,11 @@ class Client:
         "was_cut",
     )
 
-    def __init__(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, presence: Presence) -> None:
         self._receive = receive
         self._send = send
         self._loop = loop
+        self._presence = presence
         self._task = asyncio.current_task(loop)
         self._watcher: asyncio.Task[None] | None = None
         self._ahead: HTTPRequestEvent | None = None
@@ -76,7 +77,7 @@ class Client:
             body = await self._parts(limit)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-        self._timer = self._loop.call_later(_PRESENCE, self._wait_longer)
+        self._presence.add(self, self._loop)
         return body
 
     async def _parts(self, limit: int) -> bytes:
@@ -128,11 +129,11 @@ class Client:
         """After so many seconds of silence send a stream's head, and comments from then on."""
         self._early, self._record = after, record
 
-    def _wait_longer(self) -> None:
+    def wait_longer(self) -> None:
         """The answer is not there yet: watch the client, and keep a stream's connection alive."""
         self._watch()
         if self._record is not None and self._record.stream:
-            self._timer = self._loop.call_later(max(0.0, self._early - _PRESENCE), self._begin_keeping)
+            self._timer = self._loop.call_later(self._early, self._begin_keeping)
 
     def _watch(self) -> None:
         if self._watcher is None and not self._finished:
@@ -183,6 +184,7 @@ class Client:
 
     def hold(self) -> None:
         """Stop keep-alives: an answer is at hand."""
+        self._presence.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._keeper is not None:

@@ -24,6 +24,7 @@ from proxy.ids import new_id
 from proxy.logs import current_call
 from proxy.paths import Target
 from proxy.places import Places
+from proxy.presence import Presence
 from proxy.reply import Reply
 from proxy.runtime import Runtime
 from proxy.sse import DONE_ITEM, frame
@@ -67,10 +68,11 @@ class Edge:
         self.runtime = runtime
         self.clients: set[Client] = set()
         self._places = Places()
+        self._presence = Presence()
 
     async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
-        client = Client(receive, send, asyncio.get_running_loop())
+        client = Client(receive, send, asyncio.get_running_loop(), self._presence)
         call = _call(scope, target, client)
         runtime = self.runtime
         if runtime.cors is not None:
