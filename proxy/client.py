@@ -9,7 +9,7 @@ from proxy.at_once import body_at_once, fields_of, start_at_once, write_at_once
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
 from proxy.limits import Limit
-from proxy.presence import Presence
+from proxy.rounds import Rounds
 from proxy.sse import KEEP_ALIVE
 
 _BODY_IDLE = 30.0
@@ -38,12 +38,12 @@ class Client:
         "_finished",
         "_keeper",
         "_loop",
-        "_presence",
         "_receive",
         "_record",
         "_send",
         "_task",
         "_timer",
+        "_waiting",
         "_watcher",
         "extra",
         "gone",
@@ -51,11 +51,13 @@ class Client:
         "was_cut",
     )
 
-    def __init__(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, presence: Presence) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop, waiting: "Rounds[Client]"
+    ) -> None:
         self._receive = receive
         self._send = send
         self._loop = loop
-        self._presence = presence
+        self._waiting = waiting
         self._task = asyncio.current_task(loop)
         self._watcher: asyncio.Task[None] | None = None
         self._ahead: HTTPRequestEvent | None = None
@@ -77,7 +79,7 @@ class Client:
             body = await self._parts(limit)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-        self._presence.add(self, self._loop)
+        self._waiting.add(self, self._loop)
         return body
 
     async def _parts(self, limit: int) -> bytes:
@@ -184,7 +186,7 @@ class Client:
 
     def hold(self) -> None:
         """Stop keep-alives: an answer is at hand."""
-        self._presence.remove(self)
+        self._waiting.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._keeper is not None:

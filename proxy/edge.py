@@ -24,8 +24,8 @@ from proxy.ids import new_id
 from proxy.logs import current_call
 from proxy.paths import Target
 from proxy.places import Places
-from proxy.presence import Presence
 from proxy.reply import Reply
+from proxy.rounds import Rounds
 from proxy.runtime import Runtime
 from proxy.sse import DONE_ITEM, frame
 from proxy.values import spell
@@ -51,6 +51,8 @@ _HEADERS = {
     )
 }
 _OURS = b"x-lockgate-"
+_LONG = 0.02
+"""Seconds before a client's presence is watched: most answers are quicker, and a watcher is a task of its own."""
 _WINDOW = (
     b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"  # filled in twice
 )
@@ -68,11 +70,11 @@ class Edge:
         self.runtime = runtime
         self.clients: set[Client] = set()
         self._places = Places()
-        self._presence = Presence()
+        self._waiting = Rounds[Client](_LONG, _LONG, Client.wait_longer)
 
     async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
-        client = Client(receive, send, asyncio.get_running_loop(), self._presence)
+        client = Client(receive, send, asyncio.get_running_loop(), self._waiting)
         call = _call(scope, target, client)
         runtime = self.runtime
         if runtime.cors is not None:

@@ -11,6 +11,8 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -20,6 +22,7 @@ from proxy.at_once import CLOSE
 from proxy.edge import Edge
 from proxy.errors import BadRequest
 from proxy.health import Health
+from proxy.rounds import Rounds
 
 logger = logging.getLogger("lockgate")
 
@@ -48,18 +51,24 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0
     _impatient: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, idle: "Rounds[Protocol]", **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._idle = idle
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that says nothing is not kept for ever."""
         super().connection_made(transport)
         self._impatient = self.loop.call_later(_KEEP_ALIVE, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let the timer go."""
+        """Let the timers go."""
         self._be_patient()
+        self._idle.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and look at what is left of a head that has not ended."""
+        self._idle.remove(self)
         super().data_received(data)
         if self._heading:
             if not self._head_bytes:  # it begins: another time counts than for a connection that says nothing
@@ -77,8 +86,18 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """It has ended."""
         self._heading = False
-        self._be_patient()
+        if self._impatient is not None:
+            self._be_patient()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer of its own that each answer sets and the next request takes back."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle.add(self, self.loop)
 
     def shutdown(self) -> None:
         """End when the answer is sent, or when nothing was asked: closed under a request, a connection is reset."""
@@ -140,12 +159,14 @@ class Server:
         self._drain_delay = drain_delay
         self._drain_timeout = drain_timeout
         self._reload = reload
+        idle = Rounds[Protocol](_KEEP_ALIVE, _KEEP_ALIVE / 15, Protocol.timeout_keep_alive_handler)
+        self._protocol = partial(Protocol, idle=idle)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=self._protocol,  # type: ignore[arg-type]  # it is called, and no more
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -230,7 +251,7 @@ class Server:
                     return
                 connection.setblocking(False)
                 await loop.connect_accepted_socket(
-                    lambda: Protocol(server.config, server.server_state, server.lifespan.state), connection
+                    lambda: self._protocol(server.config, server.server_state, server.lifespan.state), connection
                 )
 
     async def _cut_when_due(self) -> None:

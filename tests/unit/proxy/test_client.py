@@ -3,7 +3,7 @@ import gc
 from typing import Any
 
 from proxy.client import Client
-from proxy.presence import Presence
+from proxy.rounds import Rounds
 
 
 async def test_a_watched_client_is_let_go_without_the_collector() -> None:
@@ -17,7 +17,7 @@ async def test_a_watched_client_is_let_go_without_the_collector() -> None:
         sent.append(message["type"])
 
     async def handle() -> None:
-        client = Client(receive, send, asyncio.get_running_loop(), Presence())
+        client = Client(receive, send, asyncio.get_running_loop(), Rounds(1.0, 1.0, Client.wait_longer))
         await client.start(200, b"")
         await asyncio.sleep(0)
         await client.end()
