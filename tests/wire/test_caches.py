@@ -44,6 +44,13 @@ async def admin(running: Gateway, path: str, body: object = None) -> Any:
     return answered.json
 
 
+async def stored(running: Gateway) -> None:
+    """Wait until something is: a stream's end has reached its client a moment before."""
+    async with asyncio.timeout(30):
+        while not (await admin(running, "/system/cache/stats"))["exact"]["stored"]:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(0.01)
+
+
 async def test_the_second_call_is_a_hit_in_either_shape(tmp_path: Path) -> None:
     """Whole, streamed, streamed with usage; the provider is asked once."""
     async with upstream() as (fake, url), gateway(tmp_path, config(url)) as running:
@@ -70,6 +77,7 @@ async def test_a_stream_is_stored_once_it_is_whole(tmp_path: Path) -> None:
     """Its usage too, though the client had not asked for it."""
     async with upstream() as (fake, url), gateway(tmp_path, config(url)) as running:
         await post(running, chat("echo", "one two three", stream=True))
+        await stored(running)
         whole = await post(running, chat("echo", "one two three"))
         assert whole.headers["x-lockgate-cache"] == "hit-exact"
         assert whole.json["choices"][0]["message"]["content"] == "one two three"
