@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import msgspec
-
 from policies.cache_answers import Stored
 from policies.cache_memory import Facts
 from proxy.call import Call, Record
@@ -64,27 +62,14 @@ def entry_for(  # noqa: PLR0913 - facts of one entry, by name
 
 
 def told_of(stored: Stored) -> dict[str, Any]:
-    """What an entry's meta says of an answer in its body.
-
-    The usage is JSON in a text: the embedded engine takes ten times as long over objects inside of objects.
-    """
-    usage = None if stored.usage is None else msgspec.json.encode(stored.usage).decode()
-    return {"shape": stored.shape, "usage_json": usage}
+    """What an entry's meta says of an answer in its body."""
+    return {"shape": stored.shape, "usage": stored.usage}
 
 
 def stored_in(entry: Entry) -> Stored:
-    """The answer in an entry's body. Entries of earlier versions have their usage as an object."""
-    meta = entry.meta
-    text = meta.get("usage_json")
-    usage = _usage(text) if isinstance(text, str) else meta.get("usage")
-    return Stored(meta.get("shape", "whole"), entry.body, usage if isinstance(usage, dict) else None)
-
-
-def _usage(text: str) -> object:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:  # another's hand was in the store
-        return None
+    """The answer in an entry's body."""
+    usage = entry.meta.get("usage")
+    return Stored(entry.meta.get("shape", "whole"), entry.body, usage if isinstance(usage, dict) else None)
 
 
 def facts_of(entry: Entry) -> Facts:
