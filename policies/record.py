@@ -82,22 +82,25 @@ class WriteRecord:
     """The outermost policy. Seals a record before the whole answer, the last event or the error event is handed over,
     or when the call ends otherwise; if it then ends otherwise than it had seemed, an amended record follows.
 
+    `log` and the sinks `at_once` have it before the client has its answer, `sinks` before the loop's turn is over.
     `now` is Unix time in seconds. `before_seal` may still add facts, such as the cost: each is given the call as it
     came in and its record, once for every time that it is sealed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, by name
         self,
         sinks: Sequence[Sink],
         now: Callable[[], float],
         *,
         log: Log | None = None,
+        at_once: Sequence[Sink] = (),
         kept: Kept | None = None,
         before_seal: Sequence[BeforeSeal] = (),
     ) -> None:
         self._sinks = Sinks(sinks)
         self._now = now
         self._log = log
+        self._at_once = tuple(at_once)
         self._kept = kept
         self._before_seal = tuple(before_seal)
 
@@ -148,6 +151,8 @@ class WriteRecord:
             complete(call, record)
         if self._log is not None:
             self._log.append(record, texts.encode() if texts is not None else b"")
+        for sink in self._at_once:
+            sink.write(record)
         self._sinks.write(record)
 
     def texts_of(self, call: Call) -> Texts | None:

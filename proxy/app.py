@@ -176,7 +176,14 @@ def policies(
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
     kept = Kept()
     costs = Costs(prices.find)
-    record = WriteRecord(keepers.sinks, time.time, log=keepers.outbox, kept=kept, before_seal=(costs.seal,))
+    record = WriteRecord(
+        keepers.sinks,
+        time.time,
+        log=keepers.outbox,
+        at_once=(keepers.access_log,),
+        kept=kept,
+        before_seal=(costs.seal,),
+    )
     before: list[tuple[str, Policy | None]] = [
         # sees everything, refusals too
         ("record", record),

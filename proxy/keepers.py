@@ -133,7 +133,7 @@ def keepers_of(config: Config, outbox: Outbox | None) -> Keepers:
     caches = make_caches(config)
     cache_services = caches.services if caches is not None else ()
     return Keepers(
-        sinks=(recent, metrics, traffic, access_log),
+        sinks=(recent, metrics, traffic),
         recent=recent,
         cooldowns=Cooldowns(cooling(config), time.monotonic),
         random=Random(),  # noqa: S311 - jitter and weights, no secrets

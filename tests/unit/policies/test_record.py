@@ -80,6 +80,15 @@ async def test_the_records_of_one_turn_reach_each_sink_together() -> None:
     assert [(name, record) for name, record, _, _ in said] == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
 
 
+async def test_what_must_outlive_a_crash_is_told_at_once() -> None:
+    """Whoever has an answer finds its line in the access log."""
+    said: list[tuple[str, str, str | None, bool]] = []
+    await WriteRecord((Told("later", said),), lambda: 10.0, at_once=(Told("at once", said),))(make_call(), answering)
+    assert [name for name, *_ in said] == ["at once"]
+    await asyncio.sleep(0)
+    assert [name for name, *_ in said] == ["at once", "later"]
+
+
 async def test_a_record_is_told_as_it_was_before_it_is_amended() -> None:
     """A client that leaves with the last byte: the sinks hear of both endings, in the same turn too."""
     said: list[tuple[str, str, str | None, bool]] = []
