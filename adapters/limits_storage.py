@@ -86,22 +86,16 @@ class LazyStorage(Storage):
         windows = self._lengths.get(seconds)
         if windows is None:
             return None
-        for oldest in windows.values():
-            if oldest.until <= now:
-                self._shed(windows, now)
-            break
-        window = windows.get(key)
-        if window is None or window.until > now:
-            return window
-        del windows[key]
-        return None
-
-    def _shed(self, windows: OrderedDict[str, _Window], now: float) -> None:
         for _ in range(_SHED):
             oldest = next(iter(windows.values()), None)
             if oldest is None or oldest.until > now:
                 break
             windows.popitem(last=False)
+        window = windows.get(key)
+        if window is None or window.until > now:
+            return window
+        del windows[key]
+        return None
 
     def _begin(self, key: str, seconds: int, now: float) -> _Window:
         window = self._lengths.setdefault(seconds, OrderedDict())[key] = _Window(now + seconds)

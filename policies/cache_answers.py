@@ -58,8 +58,8 @@ def as_whole(stored: Stored) -> bytes | None:
 
 
 def as_stream(endpoint: Endpoint, stored: Stored, *, usage: bool) -> bytes | None:
-    """The events of the answer, one after the other, with a last chunk for usage if that is asked for; None when it can only be whole, or
-    when its usage is asked for and not known.
+    """The events of the answer, one after the other, with a last chunk for usage if that is asked for; None when it can
+    only be whole, or when its usage is asked for and not known.
     """
     if usage and stored.usage is None:
         return None

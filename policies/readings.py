@@ -13,8 +13,8 @@ NAME = 200
 """Characters of a model's, an end user's or a session's name in the record: bodies may be megabytes."""
 _LONGEST = 32 * 1024
 """Bytes of a body that is looked for: to find a longer one takes as long as what is saved."""
-_OVERHEAD = 3000
-"""Bytes that a reading holds beside the body, about."""
+_OVERHEAD, _MEMBER = 3000, 500
+"""Bytes that a reading holds beside the body, and for each of its members, about."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -71,7 +71,11 @@ class Readings:
         if len(body) > _LONGEST or key in self._kept:
             return
         self._kept[key] = reading
-        self.bytes += len(body) + _OVERHEAD
+        self.bytes += _size(body, reading)
         while self.bytes > self._limit:
-            (_, _, gone), _ = self._kept.popitem(last=False)
-            self.bytes -= len(gone) + _OVERHEAD
+            (_, _, gone), oldest = self._kept.popitem(last=False)
+            self.bytes -= _size(gone, oldest)
+
+
+def _size(body: bytes, reading: Reading) -> int:
+    return len(body) + _OVERHEAD + _MEMBER * len(reading.head.members)

@@ -130,18 +130,13 @@ class WriteRecord:
         reply.on_close(seal.close)
         return reply
 
-    def amend(self, call: Call, texts: Texts | None = None) -> None:
-        """Write the record of a call again, now that more is known; not before it is sealed."""
-        if call.record.outcome is not None:
+    def amend(self, call: Call, texts: Texts | None = None, outcome: Outcome | None = None) -> None:
+        """Write the record of a call again, now that more is known, such as another `outcome`; not before it is sealed."""
+        record = call.record
+        if record.outcome is not None:
             self._sinks.flush()
-            call.record.amended = True
+            record.outcome, record.amended = outcome or record.outcome, True
             self.write(call, texts)
-
-    def end_otherwise(self, call: Call, outcome: Outcome, texts: Texts | None) -> None:
-        """Amend the record of a call that has ended otherwise than it had seemed."""
-        self._sinks.flush()
-        call.record.outcome = outcome
-        self.amend(call, texts)
 
     def write(self, call: Call, texts: Texts | None) -> None:
         """Hand a sealed record out."""
@@ -196,7 +191,7 @@ class _Seal:
         if not self._sealed:
             self.put(outcome)
         elif _told(outcome, record) != record.outcome:
-            self._policy.end_otherwise(self._call, outcome, self._texts)
+            self._policy.amend(self._call, self._texts, outcome)
 
 
 def _told(outcome: Outcome, record: Record) -> Outcome:

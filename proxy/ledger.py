@@ -166,9 +166,8 @@ def _count(sums: dict[Row, list[int]], line: Line, sign: int) -> None:
 
 def _line(record: Record, outcome: str) -> Line:
     usage, started = record.usage or _NO_USAGE, int(record.started)
-    caller, owner, route, provider, model = _names(
-        record.caller, record.owner, record.route, record.provider, record.upstream_model
-    )
+    names = (record.caller, record.owner, record.route, record.provider, record.upstream_model)
+    caller, owner, route, provider, model = [_plain(name[:_LONGEST]) for name in names]
     line = Line(
         record.id, started, _day(started // _DAY), caller, owner, route, provider, model, record.status, outcome,
         usage.prompt, usage.completion, usage.cached, usage.cache_write, usage.reasoning, usage.audio,
@@ -194,13 +193,11 @@ def _day(number: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _names(caller: str, owner: str, route: str, provider: str, model: str) -> tuple[str, str, str, str, str]:
-    """What a database takes: PostgreSQL no NUL, nobody half a character; and not all that a client may write."""
-    return _plain(caller), _plain(owner), _plain(route), _plain(provider), _plain(model)
-
-
 def _plain(text: str) -> str:
-    return text[:_LONGEST].replace("\0", "").encode("utf-8", "replace").decode()
+    """What a database takes: PostgreSQL no NUL, nobody half a character; what a client may write must be cut before it
+    comes here, where it is remembered.
+    """
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _ids(ids: Iterable[str]) -> dict[str, str]:

@@ -54,14 +54,11 @@ class Reader:
     async def batches(self, limit: int = 500, linger: float = 0.05) -> AsyncIterator[Batch]:
         """Every record from the cursor on as (position, record), in order, waiting for more until it is closed.
 
-        `linger` is how long, in seconds, a first record waits for others to come along: a quarter of it after a full
-        batch, or too many would wait.
+        `linger` is how long, in seconds, a first record waits for others to come along.
         """
-        full = False
         while True:
             batch = self.take(limit)
             if batch:
-                full = full or len(batch) == limit
                 yield batch
             elif self._closed:
                 return
@@ -69,8 +66,7 @@ class Reader:
                 self._news.clear()
                 await self._news.wait()
                 if not self._closed:
-                    await asyncio.sleep(linger / 4 if full else linger)
-                full = False
+                    await asyncio.sleep(linger)
 
     def take(self, limit: int = 500) -> Batch:
         """What there is just now, up to `limit` records; none when all has been taken."""

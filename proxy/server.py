@@ -86,8 +86,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """It has ended."""
         self._heading = False
-        if self._impatient is not None:
-            self._be_patient()
+        self._be_patient()
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:

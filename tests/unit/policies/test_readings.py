@@ -148,3 +148,12 @@ def test_nothing_is_derived_of_members_that_were_changed() -> None:
     assert [head.derive("x", "given", work) for _ in range(3)] == [1, 1, 1]
     assert head.derive("x", "other", work) == 2
     assert head.with_members({**head.members}).derive("x", "other", work) == 3
+
+
+def test_a_body_of_many_members_counts_for_what_they_hold() -> None:
+    """Each is an object of its own, larger than it is written."""
+    readings = Readings(1_000_000)
+    body = b'{"model":"m","messages":[],%b}' % b",".join(b'"%d":1' % number for number in range(2500))
+    readings.keep(asking(body), body, read(asking(body), body))
+    assert readings.find(asking(body), body) is None
+    assert readings.bytes == 0
