@@ -75,7 +75,7 @@ class Flight:
         """Give the seat up. The last one out ends the flight."""
         if seat in self._seats:
             self._seats.remove(seat)
-        if not self._seats and self._task is not None and not self._task.done():
+        if not self._seats and self._task is not None and not self._over:  # one that is over is letting everything go
             self._end()
             self._task.cancel()
         self._taken.set()

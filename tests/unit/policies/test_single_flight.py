@@ -340,3 +340,39 @@ async def test_a_starter_that_left_is_amended_once_its_usage_is_known() -> None:
     await settle()
     assert alone.closed
     assert [each.record for each in amended] == [starter.record]
+
+
+async def test_a_flight_that_is_over_is_closed_as_it_ended_though_everybody_leaves() -> None:
+    """Letting the upstream go may take a moment; what is to be told of a complete answer, such as to a cache, is told."""
+    closed: list[str] = []
+
+    class Slow:
+        """Items that take a moment to let go."""
+
+        def __init__(self) -> None:
+            self.left = [b"data: 1\n\n", b"data: [DONE]\n\n"]
+
+        def __aiter__(self) -> "Slow":
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(0.01)
+
+    async def innermost(_call: Call) -> Reply:
+        reply = Reply(Slow(), streaming=True)
+
+        async def close(outcome: str) -> None:
+            closed.append(outcome)
+
+        reply.on_close(close)
+        return reply
+
+    reply = await SingleFlight(SingleFlightConfig(), lambda _: b"")(make_call(temperature=0), innermost)
+    assert len([item async for item in reply.items]) == 2
+    await reply.aclose("complete")
+    assert closed == ["complete"]
