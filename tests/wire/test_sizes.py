@@ -9,6 +9,7 @@ from support.http import CHAT, Connection, chat, head
 from support.live import Gateway, gateway, upstream
 
 from adapters.fake_server import FakeServer
+from proxy.sse import KEEP_ALIVE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -43,7 +44,7 @@ async def test_an_event_of_60_mb_passes(live: tuple[Gateway, FakeServer]) -> Non
     text = "word " * 12_000_000
     async with Connection(live[0].url) as wire:
         answer = await wire.request("POST", CHAT, chat("echo+chunks=1", text.strip(), stream=True))
-    events = answer.body.split(b"\n\n")
+    events = answer.body.replace(KEEP_ALIVE, b"").split(b"\n\n")  # there are some where the machine is busy
     assert events[-2:] == [b"data: [DONE]", b""]
     said = [json.loads(event.removeprefix(b"data: "))["choices"] for event in events[:-2]]
     assert max(len(event) for event in events) > 59_000_000
