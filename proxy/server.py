@@ -37,7 +37,7 @@ _AFTER_CUT = 5.0
 """Seconds for what was cut to be sent."""
 _LINGER = 0.3
 """Seconds at the end for a request to come that was on its way when no more were to come."""
-_GC_THRESHOLD = (10_000, 20, 20)
+GC_THRESHOLD = (10_000, 20, 20)
 """Collections are rarer than by default: a call makes few cycles, and a pause delays every stream."""
 
 
@@ -188,7 +188,7 @@ class Server:
         self._listen_to_signals()
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLD)
+        gc.set_threshold(*GC_THRESHOLD)
         ready()
         ticking = asyncio.create_task(server.main_loop())
         try:
