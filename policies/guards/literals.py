@@ -7,6 +7,7 @@ from typing import Final
 from policies.guards.spans import Pattern, Patterns
 
 LONGEST_LITERAL: Final = 200
+_I: Final = "iI\u0131\u0130"
 
 
 def literals(texts: Iterable[str], what: str, *, whole_words: bool) -> Patterns:
@@ -39,5 +40,13 @@ def _alike(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text as an RE2 pattern for itself."""
-    return "".join(char if char.isalnum() or ord(char) > 127 else f"\\x{{{ord(char):x}}}" for char in text)  # noqa: PLR2004
+    """A text as an RE2 pattern for itself, and for all that Python's takes for the same: RE2 tells dotted and dotless i
+    apart where case does not count, and of all letters only those.
+    """
+    return "".join(map(_quoted_letter, text))
+
+
+def _quoted_letter(char: str) -> str:
+    if char in _I:
+        return f"[{_I}]"
+    return char if char.isalnum() or ord(char) > 127 else f"\\x{{{ord(char):x}}}"  # noqa: PLR2004

@@ -113,6 +113,16 @@ def test_keywords_are_whole_words_of_any_case() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "said", ["SIX KINDS", "\u017fix kinds", "s\u0131x k\u0131nds", "S\u0130X \u212a\u0130NDS", "s[x k]nds"]
+)
+def test_a_keyword_is_suspected_wherever_it_is_found(said: str) -> None:
+    """Also in letters of which only one of the two engines knows that they are alike; a stream looks no further else."""
+    finder = literals(["six kinds", "\u0131i\u0130I"], "keyword", whole_words=True)
+    assert bool(finder.suspects(said)) == bool(finder.find(said)) == ("[" not in said)
+    assert finder.find("iiii")
+
+
 @pytest.mark.parametrize("words", [[], [""], ["x" * 201]])
 def test_useless_keywords_are_refused(words: list[str]) -> None:
     with pytest.raises(ValueError, match="texts of 1 to"):

@@ -33,6 +33,7 @@ def streamed(guard: SpanGuard, text: str, cuts: list[int], setting: Setting = "r
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 600), max_size=40))
 @example(text="call +49 30 901820 now", cuts=list(range(30)))
 @example(text=KEY + " tail", cuts=list(range(300)))
+@example(text="\u017f\u0131x K\u0130nds://中文 词", cuts=[10])
 def test_a_streams_redaction_is_the_whole_texts_for_every_chunking(kind: str, text: str, cuts: list[int]) -> None:
     """Cutting a text changes nothing that the client reads."""
     guard = GUARDS[kind]
