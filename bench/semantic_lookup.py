@@ -34,8 +34,9 @@ from adapters.embedders import Encode
 from adapters.qdrant import Collection
 from policies.cache_kept import Served
 from policies.cache_writer import CacheWriter
-from policies.semantic_cache import Asked, SemanticCache, SemanticCacheConfig
-from policies.semantic_kept import SemanticCounts, SemanticKept, Tallies
+from policies.semantic_cache import SemanticCache
+from policies.semantic_kept import Asked, SemanticCounts, SemanticKept, Tallies
+from policies.semantic_settings import SemanticCacheConfig
 from proxy.call import Call
 from proxy.config import Qdrant
 from proxy.deployments import Deployment, Route
@@ -158,7 +159,7 @@ class Bed:
         begun = time.perf_counter()
         vector = encode(text)
         embedded = time.perf_counter()
-        for shard in self.store._shards:
+        for shard in self.store._shards:  # noqa: SLF001 - the engine by itself
             shard.nearest(vector, fingerprint=fingerprint, limit=_FOUND, floor=SemanticCacheConfig().candidate_floor)
         return embedded - begun, time.perf_counter() - embedded
 

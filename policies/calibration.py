@@ -1,13 +1,16 @@
-"""From which similarity on an answer may be served, for each embedder: measured, shipped, made anew by a command."""
+"""From which similarity on an answer may be served, for each embedder: measured, shipped, made anew by a command. And
+from which score of a reranker.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import yaml
 
 from policies.pair_guard.compare import Closeness, PairGuard
+from policies.reranker import Reranker
 
 Embed = Callable[[str], Awaitable[Sequence[float]]]
 
@@ -20,6 +23,7 @@ _SAME: Final = 0.02
 _NEAR: Final = 0.45
 _ACROSS: Final = 0.25
 _FLOOR: Final = 0.70
+_OVER: Final = 0.01
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +34,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     across: float
 
     def threshold(self, closeness: Closeness) -> float:
-        """What a pair of this closeness needs; more than 1 for `different`."""
+        """What a pair of this closeness needs; more than 1 for `open` and `different`."""
         return {"same": self.same, "near": self.near, "across": self.across}.get(closeness, _NEVER)
 
 
@@ -56,6 +60,7 @@ class Pairs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     same: dict[str, list[str]]
     across: list[str]
     different: dict[str, list[str]]
+    rephrased: dict[Literal["same", "different"], list[str]]
 
     @classmethod
     def load(cls) -> "Pairs":
@@ -109,12 +114,32 @@ def fit(
     nearly all duplicates where that is possible; `near` is over all traps and half of the duplicates.
     """
     same = max(_quantile(unrelated, _UNRELATED), min(_quantile(duplicates, _SAME), _FLOOR))
-    near = max(same, _quantile(duplicates, _NEAR), *(each + 0.01 for each in traps))
+    near = max(same, _quantile(duplicates, _NEAR), *(each + _OVER for each in traps))
     return Calibration(
         same=round(same, 3),
         near=round(near, 3),
         across=round(max(same, _quantile(across, _ACROSS)), 3) if across else _NEVER,
     )
+
+
+class Ranking(msgspec.Struct, frozen=True):
+    """The score from which a reranker may be believed, more than 1 for never, and how many paraphrases reach it."""
+
+    threshold: float
+    reached: int
+    count: int
+
+
+async def rank(reranker: Reranker, pairs: Pairs) -> Ranking:
+    """Over the score of every pair with different answers. Raises what the reranker raises."""
+
+    async def scores(lines: Sequence[str]) -> list[float]:
+        split = [line.split(" | ") for line in lines]
+        return [(await reranker.scores(one, [other]))[0] for one, other in split]
+
+    threshold = round(max(await scores(pairs.rephrased["different"])) + _OVER, 3)
+    same = await scores(pairs.rephrased["same"])
+    return Ranking(threshold, sum(each >= threshold for each in same), len(same))
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

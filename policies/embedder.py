@@ -34,7 +34,7 @@ class Embedder(Protocol):
     async def embed(self, text: str, *, patient: bool = False) -> Sequence[float]:
         """The vector of a text. A patient caller has time: it waits until the model is loaded.
 
-        Raises EmbedderBusy, EmbedderUnavailable.
+        Raises ModelBusy, ModelUnavailable.
         """
         ...
 

@@ -4,74 +4,37 @@ What is compared is the last user turn; everything else that was sent must be eq
 never decides alone: the pair guard says whether two texts may have one answer.
 """
 
-import hashlib
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from policies.cache_answers import Stored, keep
-from policies.cache_controls import PartitionBy, partition_of
-from policies.cache_entries import Collected, bytes_held, entry_for, facts_of, is_vouched_for, stored_in, told_of
+from policies.cache_answers import Stored
+from policies.cache_controls import partition_of
+from policies.cache_entries import facts_of, stored_in
 from policies.cache_kept import Hit
 from policies.cache_memory import Ready
 from policies.calibration import Calibration
-from policies.embedder import EmbedderConfig, UseEmbedder
 from policies.fingerprint import fingerprint, why_not_shareable
 from policies.pair_guard.compare import Judgement
-from policies.semantic_kept import Pair, SemanticKept, digest
+from policies.semantic_kept import TIER, Asked, Pair, SemanticKept, Tally, digest
+from policies.semantic_settings import SemanticCacheConfig
+from policies.semantic_store import KeepAnswers
 from policies.semantic_text import Compared, Eligibility, Unfit
-from proxy.call import Call, Outcome
+from proxy.call import Call
 from proxy.chain import Handler
-from proxy.entries import Entry, Scored, StoreUnavailable
+from proxy.entries import Scored, StoreUnavailable
 from proxy.errors import NotCached
+from proxy.model_errors import ModelBusy, ModelLoading, ModelUnavailable
 from proxy.reply import Reply
-from proxy.values import Duration, Size, duration, size
-from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
 
 GuardsDigest = Callable[[Call], bytes]
 
-_TIER = "semantic"
-_OK = 200
 _CANDIDATES = 5
 _VERSION = b"semantic 1"
+_CALLED_WRONG = "called wrong"
 _BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 """What a fault of the pair guard would raise: it is a miss then, and counted."""
-
-
-class CheckConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A share of the hits is asked upstream too, when nobody waits; the answers should agree.
-
-    `most_wrong` is the share of wrong hits that a partition may have before its threshold is raised.
-    """
-
-    share: float = 0.01
-    most_wrong: float = 0.05
-
-
-class SemanticCacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which answers are kept, for how long and for whom, and how close a question must be.
-
-    `candidate_floor` is the similarity from which an entry is looked at. `threshold` raises the calibrated one; it
-    cannot lower it. `strict` serves only pairs that say the same word for word. `shadow` looks up and never serves.
-    """
-
-    embedder: EmbedderConfig = msgspec.field(default_factory=UseEmbedder)
-    calibration: Calibration | None = None
-    ttl: Duration = duration("1h")
-    max_ttl: Duration = duration("7d")
-    partition: PartitionBy = "tenant"
-    candidate_floor: float = 0.70
-    threshold: float = 0.0
-    language: Literal["same", "any"] = "same"
-    strict: bool = False
-    shadow: bool = False
-    temperature_ceiling: float = 1.0
-    tool_calls: bool = False
-    max_answer: Size = size("1MB")
-    check: CheckConfig = msgspec.field(default_factory=CheckConfig)
 
 
 class Judge(Protocol):
@@ -94,17 +57,12 @@ class Checker(Protocol):
         ...
 
 
-class Asked(NamedTuple):
-    """One eligible call as it is looked up."""
+class _Verdict(NamedTuple):
+    """What is done about a candidate, and why; `needed` is the similarity, or the score, that it needed."""
 
-    text: str
-    key: bytes
-    partition: str
-
-    @property
-    def entry(self) -> str:
-        """The id of the entry for its answer."""
-        return hashlib.sha256(self.key + unicodedata.normalize("NFC", self.text).encode()).hexdigest()[:32]
+    action: Literal["serve", "shadow", "ask", "pass"]
+    why: str
+    needed: float = 0.0
 
 
 class SemanticCache:
@@ -139,6 +97,7 @@ class SemanticCache:
         self._trial = calibration or Calibration(same=config.candidate_floor, near=1, across=1)
         self._guards = guards
         self._now = now
+        self._keep = KeepAnswers(config, kept, now)
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """A stored answer, or next's, which is stored when it is over."""
@@ -155,7 +114,7 @@ class SemanticCache:
                 if reply is None:
                     vector = await self._kept.embedder.embed(asked.text)
                     reply = await self.look_up(call, asked, vector)
-            except (EmbedderBusy, EmbedderUnavailable, StoreUnavailable) as error:
+            except (ModelBusy, ModelUnavailable, StoreUnavailable) as error:
                 reply = None
                 self._note(call, error)
             if reply is not None:
@@ -164,8 +123,7 @@ class SemanticCache:
             record.cache = "bypass"
             self._kept.counts.bypassed += 1
         reply = await _go_on(call, next)
-        if call.cache.store and self._ttl(call) > 0 and reply.status == _OK and not record.fallbacks:
-            self._keep_when_over(call, asked, vector, reply)
+        self._keep.when_over(call, asked, vector, reply)
         return reply
 
     async def aclose(self) -> None:
@@ -213,12 +171,12 @@ class SemanticCache:
     def _note(self, call: Call, error: Exception) -> None:
         """Why nothing was looked up."""
         record, counts = call.record, self._kept.counts
-        if isinstance(error, EmbedderLoading):  # soon over, and nothing is wrong: what the exact cache said stands
+        if isinstance(error, ModelLoading):  # soon over, and nothing is wrong: what the exact cache said stands
             record.cache = record.cache or "bypass"
             counts.loading += 1
             return
         record.cache = "bypass"
-        if isinstance(error, EmbedderBusy):
+        if isinstance(error, ModelBusy):
             counts.busy += 1
         else:
             counts.unavailable += 1
@@ -243,48 +201,98 @@ class SemanticCache:
 
     async def look_up(self, call: Call, asked: Asked, vector: Sequence[float]) -> Reply | None:
         """A stored answer as this call's, if there is one; what was compared is noted. Raises StoreUnavailable."""
-        record, counts = call.record, self._kept.counts
-        found = await self._kept.store.query(
+        reply = await self._found(call, asked, vector)
+        if reply is None:
+            self._kept.counts.misses += 1
+        return reply
+
+    async def _found(self, call: Call, asked: Asked, vector: Sequence[float]) -> Reply | None:
+        candidates = await self._kept.store.query(
             vector,
             partition=asked.partition,
             fingerprint=asked.key.hex(),
             limit=_CANDIDATES,
             floor=self._config.candidate_floor,
         )
-        record.cache = "miss"
-        for candidate in found:
-            counts.candidates += 1
-            verdict, threshold = self._verdict(call, asked, candidate)
-            record.candidates.append((candidate.entry.id, round(candidate.similarity, 4), verdict))
-            if verdict == "shadow":
-                counts.shadow_hits += 1
-                break
-            reply = self._served(call, asked, candidate, threshold) if verdict == "served" else None
-            if reply is not None:
-                counts.hits += 1
+        call.record.cache = "miss"
+        self._kept.counts.candidates += len(candidates)
+        unsure: list[Scored] = []
+        for candidate in candidates:
+            verdict = self._verdict(call, asked, candidate)
+            if verdict.action == "ask":
+                unsure.append(candidate)
+                continue
+            reply = self._concluded(call, asked, candidate, verdict)
+            if reply is not None or verdict.action == "shadow":
                 return reply
-            counts.rejected += 1
-        counts.misses += 1
+        for candidate, verdict in await self._reranked(asked, unsure):
+            reply = self._concluded(call, asked, candidate, verdict)
+            if reply is not None or verdict.action == "shadow":
+                return reply
         return None
 
-    def _verdict(self, call: Call, asked: Asked, candidate: Scored) -> tuple[str, float]:
-        """`served`, `shadow`, or why not; and the similarity that was needed."""
+    def _concluded(self, call: Call, asked: Asked, candidate: Scored, verdict: "_Verdict") -> Reply | None:
+        """Note a candidate, and serve it if that is the verdict."""
+        counts = self._kept.counts
+        call.record.candidates.append((candidate.entry.id, round(candidate.similarity, 4), verdict.why))
+        reply = self._served(call, asked, candidate, verdict.needed) if verdict.action == "serve" else None
+        counts.hits += reply is not None
+        counts.shadow_hits += verdict.action == "shadow"
+        counts.rejected += reply is None and verdict.action != "shadow"
+        return reply
+
+    def _verdict(self, call: Call, asked: Asked, candidate: Scored) -> "_Verdict":
         meta, tally = candidate.entry.meta, self._kept.tallies.of(asked.partition)
         try:
             judged = self._judge.judge(asked.text, meta["text"])
         except _BUGS:
             self._kept.counts.guard_errors += 1
-            return "guard error", 0.0
+            return _Verdict("pass", "guard error")
+        closeness, why = judged.closeness, judged.reason or judged.closeness
         raised = max(self._config.threshold, call.cache.threshold or 0.0)
         calibration = self._trial if self._shadow else self._calibration
-        needed = max(calibration.threshold(judged.closeness), raised) + tally.raised
-        if judged.closeness == "different" or (self._config.strict and judged.closeness != "same"):
-            return judged.reason or judged.closeness, needed
-        if candidate.similarity < needed:
-            return f"{judged.closeness}, under {needed:.3f}", needed
+        needed = max(calibration.threshold(closeness), raised) + tally.raised
+        if closeness == "different" or (self._config.strict and closeness != "same"):
+            return _Verdict("pass", why)
         if digest(asked.text) in meta.get("wrong", ()):
-            return "called wrong", needed
-        return ("shadow" if self._shadow or tally.off else "served"), needed
+            return _Verdict("pass", _CALLED_WRONG)
+        if candidate.similarity >= needed:
+            return self._passed(tally, needed)
+        if self._kept.reranker is not None and closeness in ("near", "open") and candidate.similarity >= raised:
+            return _Verdict("ask", why)
+        return _Verdict("pass", why if closeness == "open" else f"{closeness}, under {needed:.3f}")
+
+    def _passed(self, tally: Tally, needed: float, score: str = "") -> "_Verdict":
+        if self._shadow or tally.off:
+            return _Verdict("shadow", "shadow" + score, needed)
+        return _Verdict("serve", "served" + score, needed)
+
+    async def _reranked(self, asked: Asked, unsure: Sequence[Scored]) -> list[tuple[Scored, "_Verdict"]]:
+        """What a model says that reads both texts, best score first. Raises StoreUnavailable."""
+        reranker, tally = self._kept.reranker, self._kept.tallies.of(asked.partition)
+        if reranker is None or not unsure:
+            return []
+        try:
+            scores = await reranker.scores(asked.text, [each.entry.meta["text"] for each in unsure])
+        except (ModelBusy, ModelUnavailable):
+            self._kept.counts.not_reranked += 1
+            return [(each, _Verdict("pass", "no score")) for each in unsure]
+        needed = reranker.threshold + tally.raised
+        ranked = sorted(zip(scores, unsure, strict=True), key=lambda each: -each[0])
+        standing = await self._kept.store.get([each.entry.id for each in unsure])  # it took a while
+        found = []
+        for score, candidate in ranked:
+            entry = standing.get(candidate.entry.id)
+            if entry is None:
+                verdict = _Verdict("pass", "gone")
+            elif digest(asked.text) in entry.meta.get("wrong", ()):
+                verdict = _Verdict("pass", _CALLED_WRONG)
+            elif score < needed:
+                verdict = _Verdict("pass", f"score {score:.3f}, under {needed:.3f}")
+            else:
+                verdict = self._passed(tally, needed, f", score {score:.3f}")
+            found.append((candidate, verdict))
+        return found
 
     def _served(self, call: Call, asked: Asked, candidate: Scored, threshold: float) -> Reply | None:
         """The entry as this call's reply; None when it is too old, or has not the shape that is asked for."""
@@ -301,67 +309,11 @@ class SemanticCache:
         record.cache, record.similarity = "hit-semantic", candidate.similarity
         record.usage, record.cost, record.saved = ready.usage, 0, ready.facts.cost
         pair = Pair(asked.text, entry.meta["text"], candidate.similarity, asked.partition, entry.route, threshold)
-        hit = Hit(_TIER, call.caller.partition, call.caller.id, entry.id, pair)
+        hit = Hit(TIER, call.caller.partition, call.caller.id, entry.id, pair)
         self._kept.served.note(call, hit)
         if self._checker is not None:
             self._checker.check(call, hit, stored)
         return reply
-
-    def _keep_when_over(self, call: Call, asked: Asked, vector: Sequence[float] | None, reply: Reply) -> None:
-        collected = Collected(self._config.max_answer)
-        reply.through(collected.over)
-        store = partial(self._store, call, asked, vector, collected, streamed=reply.streaming)
-        self._kept.served.pair(call, _TIER, asked.entry)
-
-        async def close(outcome: Outcome) -> None:
-            if outcome == "complete" and not collected.too_large:
-                self._kept.writer.add(store, bytes_held(call, collected))
-
-        reply.on_close(close)
-
-    async def _store(
-        self, call: Call, asked: Asked, vector: Sequence[float] | None, collected: Collected, *, streamed: bool
-    ) -> Sequence[Entry]:
-        """Raises StoreUnavailable."""
-        record, counts = call.record, self._kept.counts
-        stored, twin = None, self._kept.served.twin(call, "exact")
-        if is_vouched_for(record):
-            stored = await keep(
-                call.endpoint, collected.items, streamed=streamed, tools=self._config.tool_calls, usage=record.usage
-            )
-        if stored is None:
-            counts.not_kept += 1
-            return ()
-        if vector is None:
-            try:
-                vector = await self._kept.embedder.embed(asked.text, patient=True)
-            except (EmbedderBusy, EmbedderUnavailable) as error:
-                raise StoreUnavailable(f"no vector: {error}") from None
-        own = asked.entry
-        meta: Mapping[str, Any] = {
-            "text": asked.text,
-            **told_of(stored),
-            "cost": record.cost,
-            "twin": twin,
-            "wrong": await self._kept.wrongs(own),
-        }
-        entry = entry_for(
-            asked.key,
-            stored.body,
-            call=call,
-            partition=asked.partition,
-            now=self._now(),
-            ttl=self._ttl(call),
-            meta=meta,
-        )
-        counts.stored += 1
-        return (msgspec.structs.replace(entry, id=own, vector=vector),)
-
-    def _ttl(self, call: Call) -> float:
-        """Seconds: what the request asks for, else the route's, else ours."""
-        if call.cache.ttl is not None:
-            return min(call.cache.ttl, self._config.max_ttl)
-        return self._config.ttl if call.route.cache_ttl is None else call.route.cache_ttl
 
 
 async def _go_on(call: Call, next_handler: Handler) -> Reply:

@@ -17,8 +17,8 @@ from proxy.call import NO_CONTROLS, Call, Record
 from proxy.chain import Handler
 from proxy.entries import StoreUnavailable
 from proxy.errors import GatewayError
+from proxy.model_errors import ModelBusy, ModelUnavailable
 from proxy.reply import Reply
-from proxy.vectors import EmbedderBusy, EmbedderUnavailable
 
 logger = logging.getLogger("lockgate")
 
@@ -80,7 +80,7 @@ class CheckHits:
                 counts.check_failed += 1
                 return
             why = await disagreement(said(served), said(fresh), self._kept.embedder)
-        except (GatewayError, EmbedderBusy, EmbedderUnavailable) as error:
+        except (GatewayError, ModelBusy, ModelUnavailable) as error:
             logger.info("a hit of the semantic cache could not be checked: %s", type(error).__name__)
             counts.check_failed += 1
             return
@@ -128,7 +128,7 @@ def said(answer: Stored) -> str:
 
 
 async def disagreement(one: str, other: str, embedder: Embedder) -> str:
-    """Why two answers cannot both be right; empty when nothing says so. Raises EmbedderBusy, EmbedderUnavailable."""
+    """Why two answers cannot both be right; empty when nothing says so. Raises ModelBusy, ModelUnavailable."""
     if one.strip() == other.strip():
         return ""
     first, second = ([token.text for token in cut(spell(text))] for text in (one, other))

@@ -2,9 +2,10 @@
 
 import hashlib
 import math
+import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,8 +13,10 @@ from policies.cache_kept import Hit, Served
 from policies.cache_store import Store
 from policies.cache_writer import CacheWriter
 from policies.embedder import Embedder
+from policies.reranker import Reranker
 from proxy.entries import Entry, Selection, StoreUnavailable
 
+TIER = "semantic"
 _PARTITIONS = 10_000
 _REVIEWS = 200
 _Z = 1.96
@@ -47,6 +50,8 @@ class SemanticCounts(msgspec.Struct):
     rejected: int = 0
     """Candidates that the pair guard did not let pass, or that were not similar enough for how close they were."""
     guard_errors: int = 0
+    not_reranked: int = 0
+    """Lookups for which the reranker had no score."""
     shadow_hits: int = 0
     """Would have been served, were it not for shadow mode."""
     stored: int = 0
@@ -151,6 +156,19 @@ class Pair(msgspec.Struct, frozen=True):
     threshold: float
 
 
+class Asked(NamedTuple):
+    """One eligible call as it is looked up."""
+
+    text: str
+    key: bytes
+    partition: str
+
+    @property
+    def entry(self) -> str:
+        """The id of the entry for its answer."""
+        return hashlib.sha256(self.key + unicodedata.normalize("NFC", self.text).encode()).hexdigest()[:32]
+
+
 class SemanticKept(msgspec.Struct, frozen=True):
     """The semantic cache's. `now` is Unix time."""
 
@@ -161,6 +179,7 @@ class SemanticKept(msgspec.Struct, frozen=True):
     counts: SemanticCounts
     tallies: Tallies
     now: Callable[[], float]
+    reranker: Reranker | None = None
 
     async def stats(self) -> dict[str, Any]:
         """For the operator; `entries` is None while the store is unavailable."""

@@ -19,7 +19,7 @@ from proxy.call import Call
 from proxy.config import Config, Qdrant
 from proxy.entries import Selection
 from proxy.runtime import Service
-from proxy.semantic import make_embedder
+from proxy.semantic import make_embedder, make_reranker
 from proxy.version import VERSION
 
 _PENDING = 64 * 1024 * 1024
@@ -61,7 +61,8 @@ class Caches(msgspec.Struct, frozen=True):
     served: Served
     exact: ExactKept | None = None
     semantic: SemanticKept | None = None
-    embedder: Service | None = None
+    models: tuple[Service, ...] = ()
+    """Embedder and reranker."""
     explainers: dict[str, Callable[[Call], dict[str, Any]]] = {}
 
     @property
@@ -91,7 +92,7 @@ class Caches(msgspec.Struct, frozen=True):
         """In the order in which they start: what writes, after what it writes to."""
         parts = (
             self.stores,
-            self.embedder,
+            *self.models,
             self.exact.writer if self.exact is not None else None,
             self.semantic.writer if self.semantic is not None else None,
         )
@@ -103,7 +104,8 @@ def make_caches(config: Config) -> Caches | None:
     if config.exact_cache is None and config.semantic_cache is None:
         return None
     stores, served = make_stores(config), Served()
-    exact = semantic = embedder = None
+    exact = semantic = None
+    models: list[Service] = []
     if config.exact_cache is not None:
         store = stores.collection("exact", 0)
         exact = ExactKept(
@@ -114,7 +116,11 @@ def make_caches(config: Config) -> Caches | None:
             counts=Counts(),
         )
     if config.semantic_cache is not None:
-        embedder = make_embedder(config.semantic_cache.embedder, config.transport.ca_file)
+        settings, ca_file = config.semantic_cache, config.transport.ca_file
+        embedder = make_embedder(settings.embedder, ca_file)
+        asked = settings.reranker
+        reranker = make_reranker(asked, ca_file) if asked is not None and asked.base_url else None
+        models += [embedder, *([reranker] if reranker is not None else [])]
         store = stores.collection("semantic", embedder.size)
         semantic = SemanticKept(
             store=store,
@@ -124,8 +130,9 @@ def make_caches(config: Config) -> Caches | None:
             counts=SemanticCounts(),
             tallies=Tallies(),
             now=time.time,
+            reranker=reranker,
         )
-    return Caches(stores, served, exact, semantic, embedder)
+    return Caches(stores, served, exact, semantic, tuple(models))
 
 
 def make_stores(config: Config) -> Stores:

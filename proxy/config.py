@@ -15,7 +15,7 @@ from policies.exact_cache import ExactCacheConfig
 from policies.failover import FailoverConfig
 from policies.guards.settings import InputGuard, OutputGuard, SecurityLogConfig, name_of
 from policies.parameters import ParametersConfig
-from policies.semantic_cache import SemanticCacheConfig
+from policies.semantic_settings import SemanticCacheConfig
 from policies.single_flight import SingleFlightConfig
 from proxy.logs import LogConfig
 from proxy.prices import PricesConfig

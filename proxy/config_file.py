@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from policies.embedder import HttpEmbedder
 from policies.guards.settings import problems as guard_problems
 from policies.rename import RENAMES
+from policies.reranker import RerankerConfig
 from proxy.config import Config, FakeConfig, RecordConfig
 from proxy.exposure import identity_problems
 from proxy.moved import unknown
@@ -139,6 +141,13 @@ def _address_problems(config: Config) -> list[str]:
     urls["qdrant.url"] = config.qdrant.url
     if config.record.otlp is not None:
         urls["record.otlp.url"] = config.record.otlp.url
+    if config.semantic_cache is not None:
+        models = {"embedder": config.semantic_cache.embedder, "reranker": config.semantic_cache.reranker}
+        urls |= {
+            f"semantic_cache.{name}.base_url": each.base_url
+            for name, each in models.items()
+            if isinstance(each, HttpEmbedder | RerankerConfig)
+        }
     problems = [
         f"{path}: must be an address that begins with http:// or https://"  # not repeated: it may hold a password
         for path, url in urls.items()
@@ -172,6 +181,7 @@ def _limit_problems(config: Config) -> list[str]:
         "limits_store": config.counting,
         "budget": config.budget,
         "prices": config.prices,
+        "semantic_cache.reranker": config.semantic_cache.reranker if config.semantic_cache is not None else None,
     }
     parts |= {f"routes.{name}.parameters": route.parameters for name, route in config.routes.items()}
     problems = [f"{key}.{problem}" for key, part in parts.items() if part is not None for problem in part.problems()]

@@ -1,13 +1,13 @@
-"""How an embedder says that it has no vector to give."""
+"""How a model that works for the caches says that it has nothing to give."""
 
 
-class EmbedderBusy(Exception):
-    """More texts are waiting than it takes: whoever sees this goes on without a vector."""
+class ModelBusy(Exception):
+    """More is waiting than it takes: whoever sees this goes on without."""
 
 
-class EmbedderUnavailable(Exception):
+class ModelUnavailable(Exception):
     """It is away, slow or broken, or not loaded yet. The text is for our log."""
 
 
-class EmbedderLoading(EmbedderUnavailable):
-    """Its model is being loaded, which takes a second or so."""
+class ModelLoading(ModelUnavailable):
+    """It is being loaded, which takes a second or so."""

@@ -20,7 +20,7 @@ _KEYS = {
     **{f"record.{name}": f"record.{name}" for name in RecordConfig.__struct_fields__ if name != "bodies"},
 }
 """What is read at start alone, and where its value is in a Config, defaults included."""
-_CACHES = {"exact_cache": "memory", "semantic_cache": "embedder"}
+_CACHES = {"exact_cache": ("memory",), "semantic_cache": ("embedder", "reranker")}
 """They are made at start; of the rest of their settings a reload takes up all."""
 
 
@@ -31,12 +31,12 @@ def waiting(began: Config, config: Config) -> list[str]:
 
 
 def _waiting_caches(began: Config, config: Config) -> Iterator[str]:
-    for key, member in _CACHES.items():
+    for key, members in _CACHES.items():
         before, after = getattr(began, key), getattr(config, key)
         if after is not None and before is None:
             yield key
-        elif after is not None and getattr(before, member) != getattr(after, member):
-            yield f"{key}.{member}"
+        elif after is not None:
+            yield from (f"{key}.{name}" for name in members if getattr(before, name) != getattr(after, name))
 
 
 def _at(config: Config, place: str) -> object:

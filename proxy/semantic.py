@@ -1,4 +1,4 @@
-"""What the semantic cache is made of: the embedder, once an instance, and the policy, once a configuration."""
+"""What the semantic cache is made of: its models, once an instance, and the policy, once a configuration."""
 
 import importlib
 import time
@@ -7,16 +7,20 @@ from typing import Protocol, cast
 
 from adapters.embedder_models import MINILM, USE
 from adapters.embedders import Encode, HttpEmbedder, ThreadEmbedder
+from adapters.model_server import ModelServer
 from adapters.network import tls_context
+from adapters.reranker import HttpReranker
 from adapters.transport_aiohttp import AiohttpTransport
 from policies.calibration import shipped
 from policies.embedder import Embedder, EmbedderConfig, MiniLMEmbedder
 from policies.embedder import HttpEmbedder as HttpEmbedderConfig
 from policies.pair_guard.compare import PairGuard
 from policies.pair_guard.tables import Tables
-from policies.semantic_cache import GuardsDigest, SemanticCache, SemanticCacheConfig
+from policies.reranker import RerankerConfig
+from policies.semantic_cache import GuardsDigest, SemanticCache
 from policies.semantic_check import CheckHits
 from policies.semantic_kept import SemanticKept
+from policies.semantic_settings import SemanticCacheConfig
 from policies.semantic_text import Eligibility, Words
 from proxy.chain import Handler
 from proxy.runtime import Service
@@ -30,18 +34,9 @@ class RunningEmbedder(Embedder, Service, Protocol):
 def make_embedder(config: EmbedderConfig, ca_file: str | None) -> RunningEmbedder:
     """The embedder that is configured. A model's module is looked up by name, when its first text comes."""
     if isinstance(config, HttpEmbedderConfig):
+        server = _server(config, f"the embedder {config.model}", "/embeddings", ca_file)
         return HttpEmbedder(
-            AiohttpTransport(tls_context(ca_file), agent=f"lockgate/{VERSION}"),
-            base_url=config.base_url,
-            model=config.model,
-            api_key=config.api_key.reveal() if config.api_key is not None else "",
-            size=config.size,
-            window=config.window,
-            languages=config.languages,
-            queue=config.queue,
-            timeout=config.timeout,
-            cool_down=config.cool_down,
-            now=time.monotonic,
+            server, model=config.model, size=config.size, window=config.window, languages=config.languages
         )
     model = MINILM if isinstance(config, MiniLMEmbedder) else USE
     return ThreadEmbedder(
@@ -51,6 +46,24 @@ def make_embedder(config: EmbedderConfig, ca_file: str | None) -> RunningEmbedde
         window=model.window,
         languages=model.languages,
         queue=config.queue,
+        now=time.monotonic,
+    )
+
+
+def make_reranker(config: RerankerConfig, ca_file: str | None) -> HttpReranker:
+    """The reranker that is configured."""
+    return HttpReranker(_server(config, "the reranker", "/rerank", ca_file), config.threshold)
+
+
+def _server(config: HttpEmbedderConfig | RerankerConfig, name: str, path: str, ca_file: str | None) -> ModelServer:
+    return ModelServer(
+        AiohttpTransport(tls_context(ca_file), agent=f"lockgate/{VERSION}"),
+        name=name,
+        url=config.base_url.rstrip("/") + path,
+        api_key=config.api_key.reveal() if config.api_key is not None else "",
+        queue=config.queue,
+        timeout=config.timeout,
+        cool_down=config.cool_down,
         now=time.monotonic,
     )
 

@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple
 from policies.pair_guard.tables import Tables
 from policies.pair_guard.text import Reader, Text, Word
 
-Closeness = Literal["same", "near", "across", "different"]
+Closeness = Literal["same", "near", "across", "open", "different"]
 _TYPO = 5
 _WITH = frozenset({"with", "avec"})
 _COGNATE = 5
 _SOFTS = 2
+_REPHRASED = 2
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
 _COMPOUNDS = (3, 2)
@@ -56,7 +57,8 @@ class PairGuard:
 
     def judge(self, asked: str, stored: str) -> Judgement:
         """`same`: may share an answer. `near`: if they are very similar too. `across`: the same in two languages, if
-        they are similar enough for that. `different`: never.
+        they are similar enough for that. `open`: nothing contradicts, and so
+        many words are left over that they do not tell. `different`: never.
         """
         if asked == stored:
             return SAME
@@ -85,7 +87,7 @@ class PairGuard:
             return self._rephrased(a, b, first, second, left, right)
         if left or right:
             judged = self._left_over(a, b, left, right)
-            if judged.closeness == "near" and not _in_order(a, b, first, second, left, right):
+            if judged.closeness != "different" and not _in_order(a, b, first, second, left, right):
                 return _different("order")
             return judged
         if any(_contrast(one, other) for one, other in zip(a.words, b.words, strict=False)):
@@ -126,12 +128,13 @@ class PairGuard:
         rest = left + right
         reason = f"words {' '.join(left)} / {' '.join(right)}"
         alike = len(a.words) - len(left) > max(len(left), len(right)) <= _SOFTS
-        if a.states and b.states and alike and not self._weighty(a, b, left, right):
+        weighty = self._weighty(a, b, left, right)
+        if a.states and b.states and alike and not weighty:
             return Judgement("near", reason)
         soft = self._soft[a.language]
         if not (left and right) and a.kind not in ("yn", "do") and len(rest) <= _SOFTS and soft.issuperset(rest):
             return Judgement("near", reason)
-        return _different(reason)
+        return _different(reason) if weighty else _open(reason, left, right)
 
     def _rephrased(  # noqa: PLR0913 - as above
         self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]
@@ -142,11 +145,13 @@ class PairGuard:
         common = len(first) - len(left)
         if first == second or not (left or right) or "do" in (a.kind, b.kind):
             return _different("question")
-        if common < 2 or common < len(left) or common < len(right) or self._weighty(a, b, left, right):  # noqa: PLR2004
+        if self._weighty(a, b, left, right):
             return _different("question")
         if not _in_order(a, b, first, second, left, right):
             return _different("order")
-        return Judgement("near", "question")
+        if common >= max(2, len(left), len(right)):
+            return Judgement("near", "question")
+        return _open("question", left, right)
 
     def _weighty(self, a: Text, b: Text, left: list[str], right: list[str]) -> bool:
         """Whether a number, a name or a superlative is among what is left over, or opposites are."""
@@ -191,6 +196,11 @@ def _contrast(one: Word, other: Word) -> bool:
 
 def _different(reason: str) -> Judgement:
     return Judgement("different", reason)
+
+
+def _open(reason: str, left: Sequence[str], right: Sequence[str]) -> Judgement:
+    """Who asks something else changes a word or two; of pairs that differ in more, the words do not tell."""
+    return Judgement("open" if max(len(left), len(right)) >= _REPHRASED else "different", reason)
 
 
 def _contradiction(a: Text, b: Text) -> Judgement | None:

@@ -17,8 +17,9 @@ from policies.cache_writer import CacheWriter
 from policies.calibration import shipped
 from policies.pair_guard.compare import PairGuard
 from policies.pair_guard.tables import Tables
-from policies.semantic_cache import SemanticCache, SemanticCacheConfig
+from policies.semantic_cache import SemanticCache
 from policies.semantic_kept import SemanticCounts, SemanticKept, Tallies
+from policies.semantic_settings import SemanticCacheConfig
 from policies.semantic_text import Eligibility, Words
 from proxy.call import CacheControls, Call, Caller, Record
 from proxy.config import Qdrant

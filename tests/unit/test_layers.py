@@ -26,7 +26,7 @@ KERNEL = {
     "errors",
     "endpoints",
     "entries",
-    "vectors",
+    "model_errors",
     "deployments",
     "usage",
     "guess",

@@ -21,12 +21,16 @@ CALIBRATION = {"same": 0.7, "near": 0.95, "across": 0.8}
 
 
 class Embeddings:
-    """An OpenAI-compatible embeddings server over the letters of a text; it can be stopped and started again."""
+    """An OpenAI-compatible embeddings server over the letters of a text, which is a reranker too, with one score for
+    all; it can be stopped and started again.
+    """
 
     def __init__(self) -> None:
         self.port = 0
         self.asked = 0
         self.delay = 0.0
+        self.score = 0.0
+        self.ranked: list[dict[str, Any]] = []
         self._runner: web.AppRunner | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -35,9 +39,15 @@ class Embeddings:
         text = (await request.json())["input"].lower()
         return web.json_response({"data": [{"embedding": [1.0 + text.count(chr(97 + k)) for k in range(26)]}]})
 
+    async def rank(self, request: web.Request) -> web.Response:
+        self.ranked.append(await request.json())
+        texts = self.ranked[-1]["texts"]
+        return web.json_response([{"index": index, "score": self.score} for index in reversed(range(len(texts)))])
+
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/v1/embeddings", self.handle)
+        app.router.add_post("/rerank", self.rank)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -209,6 +219,33 @@ async def test_a_stopped_embedder_is_a_bypass_and_comes_back_without_a_restart(t
         await server.start()
         await becomes(running, "How can I return my parcel?", "hit-semantic")
         assert await part(running, "embedder") == "ok"
+
+
+async def test_a_reranker_decides_where_words_do_not_tell_and_may_be_away(tmp_path: Path) -> None:
+    """Without it such a question is a miss, and no other call knows; readiness does."""
+    other_words = "Which form do I fill in so that my parcel goes back to the shop?"
+    async with embeddings() as server:
+        reranker = {
+            "base_url": f"http://127.0.0.1:{server.port}",
+            "threshold": 0.9,
+            "timeout": "2s",
+            "cool_down": "100ms",
+        }
+        given = config({"kind": "use"}, candidate_floor=0.3, reranker=reranker)
+        async with gateway(tmp_path, given) as running:
+            await post(running, chat("echo", ASKED))
+            await becomes(running, AGAIN, "hit-semantic")
+            assert (await verdict(running, other_words, cache_control="no-store"), len(server.ranked)) == ("miss", 1)
+            assert server.ranked[0] == {"query": other_words, "texts": [ASKED], "raw_scores": False}
+            server.score = 0.95
+            assert await verdict(running, other_words, cache_control="no-store") == "hit-semantic"
+            await server.stop()
+            assert await verdict(running, other_words, cache_control="no-store") == "miss"
+            assert await verdict(running, AGAIN, cache_control="no-store") == "hit-semantic"
+            assert (await part(running, "embedder"), await part(running, "reranker")) == ("ok", "degraded")
+            await server.start()
+            await becomes(running, other_words, "hit-semantic")
+            assert await part(running, "reranker") == "ok"
 
 
 async def test_an_embedder_nobody_calibrated_serves_nothing(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from support.calls import Clock
 from adapters.embedder_models import USE
 from adapters.embedder_use import load
 from adapters.embedders import HttpEmbedder, ThreadEmbedder
+from adapters.model_server import ModelServer
 from adapters.network import tls_context
 from adapters.transport_aiohttp import AiohttpTransport
-from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
+from proxy.model_errors import ModelBusy, ModelLoading, ModelUnavailable
 
 
 class Strange(Exception):
@@ -47,14 +48,14 @@ async def test_a_model_is_loaded_when_the_first_text_comes_and_in_its_thread() -
     embedder = thread_embedder(load)
     await embedder.start()
     assert not threads
-    with pytest.raises(EmbedderLoading):
+    with pytest.raises(ModelLoading):
         await embedder.embed("abc")
     assert await embedder.embed("abc", patient=True) == (3.0, 0.0)
     assert await embedder.embed("ab") == (2.0, 0.0)
     assert len(threads) == 1
     assert threads[0] != threading.main_thread().name
     await embedder.aclose()
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(ModelUnavailable):
         await embedder.embed("abc")
 
 
@@ -68,12 +69,12 @@ async def test_a_full_queue_refuses() -> None:
 
     embedder = thread_embedder(lambda: slow, queue=2)
     await embedder.start()
-    with pytest.raises(EmbedderLoading):
+    with pytest.raises(ModelLoading):
         await embedder.embed("x")
     first = asyncio.create_task(embedder.embed("a", patient=True))
     second = asyncio.create_task(embedder.embed("b", patient=True))
     await until(lambda: embedder._waiting == 2)
-    with pytest.raises(EmbedderBusy):
+    with pytest.raises(ModelBusy):
         await embedder.embed("c")
     gate.set()
     assert await first == await second == (1.0, 0.0)
@@ -107,11 +108,11 @@ async def test_nobody_waits_for_a_model_that_stands_still() -> None:
 
     embedder = thread_embedder(lambda: stands, timeout=0.01)
     await embedder.start()
-    with pytest.raises(EmbedderLoading):
+    with pytest.raises(ModelLoading):
         await embedder.embed("x")
     await until(lambda: embedder._encode is not None)
     for _ in range(20):  # more than may wait
-        with pytest.raises(EmbedderBusy):
+        with pytest.raises(ModelBusy):
             await embedder.embed("a")
     assert (embedder._waiting, embedder.state()) == (1, "degraded")
     gate.set()
@@ -138,7 +139,7 @@ async def test_a_model_that_cannot_be_loaded_is_tried_again_later(fault: Excepti
     embedder = thread_embedder(load, clock)
     await embedder.start()
     for _ in range(3):
-        with pytest.raises(EmbedderUnavailable):
+        with pytest.raises(ModelUnavailable):
             await embedder.embed("a", patient=True)
     assert tries == 1
     assert embedder.state() == "degraded"
@@ -157,7 +158,7 @@ async def test_a_text_that_a_model_fails_on_has_no_vector(fault: Exception) -> N
 
     embedder = thread_embedder(lambda: fails)
     await embedder.start()
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(ModelUnavailable):
         await embedder.embed("a", patient=True)
     await embedder.aclose()
 
@@ -209,19 +210,12 @@ async def server() -> AsyncIterator[tuple[Server, str]]:
     await runner.cleanup()
 
 
-def http_embedder(url: str, clock: Clock, **changes: Any) -> HttpEmbedder:
-    facts = {
-        "model": "e5",
-        "api_key": "k",
-        "size": 2,
-        "window": 256,
-        "languages": (),
-        "queue": 4,
-        "timeout": 0.3,
-        "cool_down": 5.0,
-        **changes,
-    }
-    return HttpEmbedder(AiohttpTransport(tls_context(), agent="test"), base_url=url, now=clock, **facts)
+def http_embedder(url: str, clock: Clock, queue: int = 4) -> HttpEmbedder:
+    server = ModelServer(
+        AiohttpTransport(tls_context(), agent="test"), name="it", url=f"{url}/embeddings", api_key="k", queue=queue,
+        timeout=0.3, cool_down=5.0, now=clock,
+    )  # fmt: skip
+    return HttpEmbedder(server, model="e5", size=2, window=256, languages=())
 
 
 async def test_a_server_is_asked_as_openai_would_be(server: tuple[Server, str]) -> None:
@@ -242,11 +236,11 @@ async def test_a_server_that_fails_is_left_alone_and_then_tried_again(server: tu
     made.delay = 1.0 if trouble == "slow" else 0.0
     made.vector = {"size": [1.0], "zero": [0.0, 0.0], "no vector": "x"}.get(trouble, [3.0, 4.0])
     begun = time.monotonic()
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(ModelUnavailable):
         await embedder.embed("a")
     assert time.monotonic() - begun < 0.9
     asked = len(made.asked)
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(ModelUnavailable):
         await embedder.embed("b")
     assert len(made.asked) == asked
     assert embedder.state() == "degraded"
@@ -262,13 +256,13 @@ async def test_nothing_waits_beside_the_trial(server: tuple[Server, str]) -> Non
     clock = Clock()
     embedder = http_embedder(url, clock)
     made.status = 500
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(ModelUnavailable):
         await embedder.embed("a")
     clock.now += 6
     made.status, made.delay = 200, 0.1
     trial = asyncio.create_task(embedder.embed("b"))
     await asyncio.sleep(0)
-    with pytest.raises(EmbedderUnavailable):
+    with pytest.raises(ModelUnavailable):
         await embedder.embed("c")
     assert json.dumps(await trial)
     await embedder.aclose()
@@ -280,7 +274,7 @@ async def test_a_server_gets_only_so_many_texts_at_a_time(server: tuple[Server, 
     embedder = http_embedder(url, Clock(), queue=1)
     first = asyncio.create_task(embedder.embed("a"))
     await asyncio.sleep(0)
-    with pytest.raises(EmbedderBusy):
+    with pytest.raises(ModelBusy):
         await embedder.embed("b")
     await first
     await embedder.aclose()

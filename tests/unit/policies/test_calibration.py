@@ -1,11 +1,12 @@
 """Calibrations: shipped ones, and how one is made."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from adapters.embedder_models import MINILM, USE
-from policies.calibration import Calibration, Pairs, as_yaml, fit, measure, shipped
+from policies.calibration import Calibration, Pairs, Ranking, as_yaml, fit, measure, rank, shipped
 from policies.pair_guard.compare import PairGuard
 from policies.pair_guard.tables import Tables
 
@@ -50,3 +51,31 @@ async def test_a_calibration_is_made_from_the_shipped_pairs() -> None:
     english, fewer = await measure(embed, PairGuard(Tables.load(), "any"), ("en",), Pairs.load())
     assert fewer < pairs
     assert english.across > 1
+
+
+class Told:
+    """A reranker that gives the scores it is told, one after the other."""
+
+    threshold = 0.5
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        self.left = list(scores)
+
+    async def scores(self, asked: str, stored: Sequence[str]) -> list[float]:
+        return [self.left.pop(0) for _ in stored]
+
+
+async def test_a_reranker_is_believed_from_over_every_other_question() -> None:
+    """Paraphrases under that are given up."""
+    pairs = Pairs.load()
+    traps, same = (len(pairs.rephrased[name]) for name in ("different", "same"))
+    found = await rank(Told([0.1] * (traps - 1) + [0.6] + [0.7] * 5 + [0.6] * (same - 5)), pairs)
+    assert found == Ranking(0.61, 5, same)
+    useless = await rank(Told([0.995] * traps + [1.0] * same), pairs)
+    assert useless.threshold > 1
+
+
+def test_the_pairs_for_a_reranker_are_such_as_it_is_asked_about() -> None:
+    guard = PairGuard(Tables.load())
+    for lines in Pairs.load().rephrased.values():
+        assert {guard.judge(*line.split(" | ")).closeness for line in lines} <= {"near", "open"}

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,17 +17,18 @@ from policies.cache_writer import CacheWriter
 from policies.calibration import Calibration
 from policies.pair_guard.compare import Judgement, PairGuard
 from policies.pair_guard.tables import Tables
-from policies.semantic_cache import Judge, SemanticCache, SemanticCacheConfig
+from policies.semantic_cache import Judge, SemanticCache
 from policies.semantic_kept import SemanticCounts, SemanticKept, Tallies
+from policies.semantic_settings import SemanticCacheConfig
 from policies.semantic_text import Eligibility, Words
 from proxy.call import CacheControls, Call, Caller, Verdict
 from proxy.config import Qdrant
 from proxy.entries import EVERYTHING, Selection, StoreUnavailable
 from proxy.errors import NotCached
+from proxy.model_errors import ModelBusy, ModelLoading, ModelUnavailable
 from proxy.reply import Reply
 from proxy.sse import DONE_ITEM, frame
 from proxy.values import Duration, Size
-from proxy.vectors import EmbedderBusy, EmbedderLoading, EmbedderUnavailable
 
 ROUTE = make_route(Provider(answers), "gpt")
 TABLES = Tables.load()
@@ -35,6 +36,11 @@ ASKED = "How do I change my password?"
 AGAIN = "What is the best way to change my password?"
 OTHER = "How do I change my address?"
 CALIBRATION = Calibration(same=0.7, near=0.9, across=0.8)
+RENEW = {
+    "paper": "What is the paperwork for renewing my passport?",
+    "abroad": "Who renews my passport when I am living abroad?",
+}
+HOW = "How do I renew my passport before it is running out?"
 
 
 def answer(text: str, **members: Any) -> bytes:
@@ -66,11 +72,31 @@ class Letters:
 
     async def embed(self, text: str, *, patient: bool = False) -> list[float]:
         self.asked.append(text)
-        if self.fault is not None and not (patient and isinstance(self.fault, EmbedderLoading)):
+        if self.fault is not None and not (patient and isinstance(self.fault, ModelLoading)):
             raise self.fault
         counts = [float(text.lower().count(chr(97 + k))) for k in range(26)]
         norm = math.sqrt(sum(each * each for each in counts)) or 1.0
         return [each / norm for each in counts]
+
+
+class Scores:
+    """A reranker with a score for each stored text. It can be told to fail, or to do something meanwhile."""
+
+    threshold = 0.9
+
+    def __init__(self, **scores: float) -> None:
+        self.by_text = {RENEW[name]: score for name, score in scores.items()}
+        self.asked: list[tuple[str, list[str]]] = []
+        self.fault: Exception | None = None
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def scores(self, asked: str, stored: Sequence[str]) -> list[float]:
+        self.asked.append((asked, list(stored)))
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        if self.fault is not None:
+            raise self.fault
+        return [self.by_text.get(text, 0.0) for text in stored]
 
 
 class Noted:
@@ -95,13 +121,16 @@ class Cache:
         calibration: Calibration | None = CALIBRATION,
         judge: Judge | None = None,
         embedder: Letters | None = None,
+        reranker: Scores | None = None,
         **settings: Any,
     ) -> None:
         self.clock: Clock = store._now  # type: ignore[assignment]
         self.guards = b"g"
         self.embedder, self.checker, self.answers = embedder or Letters(), Noted(), 0
         writer = CacheWriter("semantic_cache", 10**7, store)
-        self.kept = SemanticKept(store, self.embedder, writer, Served(), SemanticCounts(), Tallies(), self.clock)
+        self.kept = SemanticKept(
+            store, self.embedder, writer, Served(), SemanticCounts(), Tallies(), self.clock, reranker
+        )
         self.policy = SemanticCache(
             SemanticCacheConfig(**{"candidate_floor": 0.5, **settings}),
             self.kept,
@@ -170,7 +199,7 @@ async def test_the_same_text_needs_no_embedder(cache: Cache) -> None:
     """White space and Unicode's forms do not make it another; case and punctuation do, and only the pair guard decides."""
     await cache.ask(ask("Où est le café ?"))
     cache.embedder.asked.clear()
-    cache.embedder.fault = EmbedderUnavailable("away")
+    cache.embedder.fault = ModelUnavailable("away")
     again = ask(" Où est  le cafe\u0301 ?\n")
     assert await cache.ask(again) == "hit-semantic"
     assert (again.record.similarity, again.record.candidates[0][2], cache.embedder.asked) == (1.0, "served", [])
@@ -366,7 +395,7 @@ async def test_a_sampled_call_is_passed_by(store: Collection) -> None:
         assert await cache.ask(ask(temperature=0.5)) == "miss"
 
 
-@pytest.mark.parametrize("fault", [EmbedderBusy(), EmbedderUnavailable("away")], ids=["busy", "away"])
+@pytest.mark.parametrize("fault", [ModelBusy(), ModelUnavailable("away")], ids=["busy", "away"])
 async def test_without_a_vector_the_call_goes_on(cache: Cache, fault: Exception) -> None:
     await cache.ask(ask())
     cache.embedder.fault = fault
@@ -378,7 +407,7 @@ async def test_without_a_vector_the_call_goes_on(cache: Cache, fault: Exception)
 
 async def test_while_a_model_is_loaded_answers_are_stored_all_the_same(cache: Cache) -> None:
     """And what the exact cache said of the call stands."""
-    cache.embedder.fault = EmbedderLoading("a moment")
+    cache.embedder.fault = ModelLoading("a moment")
     call = ask()
     call.record.cache = "miss"
     assert await cache.ask(call) == "miss"
@@ -544,3 +573,104 @@ async def test_what_came_as_a_stream_answers_whole(cache: Cache) -> None:
     await cache.ask(ask(stream=True))
     assert await cache.ask(ask(AGAIN)) == "hit-semantic"
     assert json.loads(cache.said)["choices"][0]["message"]["content"] == "yes"
+
+
+async def reranked(store: Collection, reranker: Scores, call: Call, **settings: Any) -> tuple[str, Cache]:
+    """What becomes of a call after two questions that its words neither match nor contradict."""
+    async with running(Cache(store, reranker=reranker, **{"candidate_floor": 0.3, **settings})) as cache:
+        for text in RENEW.values():
+            cache.body = answer(text)
+            await cache.ask(ask(text).replace(cache=CacheControls(look_up=False)))
+        return await cache.ask(call), cache
+
+
+async def test_where_words_do_not_tell_the_reranker_does(store: Collection) -> None:
+    """The best score is served, not the most similar text; what was compared is noted, and the hit is one like others."""
+    scores, call = Scores(paper=0.95, abroad=0.97), ask(HOW)
+    said, cache = await reranked(store, scores, call)
+    assert said == "hit-semantic"
+    assert json.loads(cache.said)["choices"][0]["message"]["content"] == RENEW["abroad"]
+    assert [(asked, set(stored)) for asked, stored in scores.asked] == [(HOW, set(RENEW.values()))]
+    assert [why for _, _, why in call.record.candidates] == ["served, score 0.970"]
+    assert (cache.kept.counts.hits, cache.kept.counts.misses) == (1, 0)
+    assert cache.checker.hits[0].about.threshold == pytest.approx(0.9)
+
+
+async def test_under_its_threshold_nothing_is_served(store: Collection) -> None:
+    call = ask(HOW)
+    said, cache = await reranked(store, Scores(paper=0.89, abroad=0.2), call)
+    assert said == "miss"
+    assert [why for _, _, why in call.record.candidates] == [
+        "score 0.890, under 0.900",
+        "score 0.200, under 0.900",
+    ]
+    assert cache.kept.counts.rejected == 2
+
+
+@pytest.mark.parametrize("fault", [ModelBusy(), ModelUnavailable("away")], ids=repr)
+async def test_without_a_score_the_call_goes_on(store: Collection, fault: Exception) -> None:
+    """As if there were no reranker; it is a miss, and no bypass, since the store did answer."""
+    scores = Scores(paper=1.0)
+    scores.fault = fault
+    said, cache = await reranked(store, scores, ask(HOW))
+    assert said == "miss"
+    assert cache.kept.counts.not_reranked == 1
+
+
+async def test_what_contradicts_is_never_put_to_the_reranker(store: Collection) -> None:
+    scores = Scores(paper=1.0, abroad=1.0)
+    said, _ = await reranked(store, scores, ask("How do I renew my passport before 2027, if it is not running out?"))
+    assert (said, scores.asked) == ("miss", [])
+
+
+async def test_a_pair_that_is_near_but_not_similar_enough_is_put_to_it(store: Collection) -> None:
+    one, other = "What are some inspiring books for students?", "What are the most inspiring books for students?"
+    scores = Scores()
+    scores.by_text = {one: 0.95}
+    async with running(Cache(store, Calibration(same=0.5, near=1.5, across=2), reranker=scores)) as cache:
+        await cache.ask(ask(one))
+        assert await cache.ask(ask(other)) == "hit-semantic"
+
+
+@pytest.mark.parametrize(
+    ("settings", "controls"),
+    [
+        ({"strict": True}, CacheControls()),
+        ({"threshold": 0.99}, CacheControls()),
+        ({}, CacheControls(threshold=0.99)),
+    ],
+    ids=["strict", "configured", "asked for"],
+)
+async def test_the_reranker_lowers_nothing_that_was_asked_for(
+    store: Collection, settings: dict[str, Any], controls: CacheControls
+) -> None:
+    """Not even by being sure."""
+    scores = Scores(paper=1.0, abroad=1.0)
+    said, _ = await reranked(store, scores, ask(HOW).replace(cache=controls), **settings)
+    assert (said, scores.asked) == ("miss", [])
+
+
+async def test_in_shadow_the_reranker_serves_nothing(store: Collection) -> None:
+    call = ask(HOW)
+    said, cache = await reranked(store, Scores(paper=0.95), call, shadow=True)
+    assert said == "miss"
+    assert cache.kept.counts.shadow_hits == 1
+    assert call.record.candidates[0][2] == "shadow, score 0.950"
+
+
+async def test_what_went_while_the_reranker_was_asked_is_not_served(store: Collection) -> None:
+    """Cleared by the operator, or called wrong by a caller."""
+    scores = Scores(paper=0.95)
+    scores.meanwhile = lambda: store.delete(EVERYTHING)
+    said, _ = await reranked(store, scores, ask(HOW))
+    assert said == "miss"
+
+
+async def test_a_partition_whose_hits_are_wrong_needs_a_higher_score(store: Collection) -> None:
+    async with running(Cache(store, reranker=Scores(paper=0.91), candidate_floor=0.3)) as cache:
+        await cache.ask(ask(RENEW["paper"]))
+        again = ask(HOW).replace(cache=CacheControls(store=False))
+        assert await cache.ask(again) == "hit-semantic"
+        for _ in range(10):
+            cache.kept.tallies.note("", wrong=True, most_wrong=0.05, threshold=0.9)
+        assert await cache.ask(again) == "miss"

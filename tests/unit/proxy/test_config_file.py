@@ -53,6 +53,18 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
         (SMALL.replace("fake}", "openai, base_url: 'http://'}"), "providers.p.base_url: must be an address"),
         (SMALL + "qdrant: {url: 'qdrant:6333'}\n", "qdrant.url: must be an address"),
         (SMALL + "record: {otlp: {url: 'collector:4318'}}\n", "record.otlp.url: must be an address"),
+        (
+            SMALL + "semantic_cache: {reranker: {base_url: 'tei:80', threshold: 0.9}}\n",
+            "semantic_cache.reranker.base_url: must be an address",
+        ),
+        (
+            SMALL + "semantic_cache: {reranker: {base_url: 'http://tei', threshold: 1.5}}\n",
+            "semantic_cache.reranker.threshold: must be over 0",
+        ),
+        (
+            SMALL + "semantic_cache: {embedder: {kind: http, base_url: 'tei:80', model: m, size: 3}}\n",
+            "semantic_cache.embedder.base_url: must be an address",
+        ),
         (SMALL + "cors: {origins: [app.example.com]}\n", "'app.example.com' is no origin"),
         (SMALL + "cors: {origins: ['https://app.example.com/']}\n", "'https://app.example.com/' is no origin"),
         (SMALL + "exact_cache:\n", "exact_cache: is empty; write {}"),

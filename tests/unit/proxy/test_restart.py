@@ -20,6 +20,8 @@ SMALL = "providers: {p: {kind: fake}}\nroutes: {r: {deployments: [{provider: p, 
         ("", "metrics: {token: x}\nqdrant: {url: 'http://q'}", ["metrics.token", "qdrant"]),
         ("", "exact_cache: {}", ["exact_cache"]),
         ("exact_cache: {}", "exact_cache: {memory: 1MB}", ["exact_cache.memory"]),
+        ("semantic_cache: {}", "semantic_cache: {embedder: {kind: minilm}, reranker: {base_url: 'http://r', threshold: 0.9}}",
+         ["semantic_cache.embedder", "semantic_cache.reranker"]),
     ],
 )  # fmt: skip
 def test_every_change_that_waits_for_a_restart_is_named(began: str, later: str, named: list[str]) -> None:

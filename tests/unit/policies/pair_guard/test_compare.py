@@ -195,6 +195,38 @@ def test_another_kind_of_question_in_partly_other_words_needs_more_similarity() 
     assert closeness("Is creatine better than whey?", "Why is creatine considered better than whey?") == "near"
 
 
+OPEN = [
+    ("Is the harbour bridge of steel?", "Is the harbour bridge of steel and painted green?"),
+    ("How do I renew my passport before it is running out?", "What is the paperwork for renewing my passport?"),
+    ("What can I put in the recycling bin?", "Which items go into the recycling bin at home?"),
+    ("How do I get squirrels out of the attic?", "How can I keep squirrels away from my attic?"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), OPEN)
+def test_of_a_pair_in_largely_other_words_the_words_do_not_tell(one: str, other: str) -> None:
+    """Either way round."""
+    assert closeness(one, other) == closeness(other, one) == "open"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Is the harbour bridge of steel and painted green at 12 metres?",
+        "Is the harbour bridge not of steel and painted green?",
+        "Is the harbour bridge of steel and painted by Susan Green?",
+        "Is the harbour bridge the tallest of steel and painted green?",
+        "Can the harbour bridge be of steel and painted green?",
+        "Was the harbour bridge of steel and painted green?",
+        "Is the steel of the harbour bridge painted green?",
+    ],
+    ids=["number", "negation", "name", "superlative", "mode", "tense", "order"],
+)
+def test_what_contradicts_is_never_open(said: str) -> None:
+    """However much else is different too."""
+    assert closeness("Is the harbour bridge of steel?", said) == "different"
+
+
 ACROSS = [
     ("How do I cancel my order?", "Comment annuler ma commande ?"),
     ("What is the square root of 144?", "Quelle est la racine carrée de 144 ?"),
