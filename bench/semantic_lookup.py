@@ -130,7 +130,11 @@ class Bed:
         writer = CacheWriter("w", 10**9, self.store)
         kept = SemanticKept(self.store, embedder, writer, Served(), SemanticCounts(), Tallies(), time.time)
         self.policy: SemanticCache = make_semantic_cache(
-            SemanticCacheConfig(), kept, upstream=_missed, guards=lambda _call: b""
+            SemanticCacheConfig(),
+            kept,
+            upstream=_missed,
+            find_route=lambda _name: _call("").route,
+            guards=lambda _call: b"",
         )
 
     async def fill(self) -> None:

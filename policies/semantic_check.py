@@ -3,27 +3,23 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, Protocol
 
-import msgspec
-
-from policies.cache_answers import Stored, keep
-from policies.cache_entries import Collected
+from policies.asked_upstream import ask, said
+from policies.cache_answers import Stored
 from policies.cache_kept import Hit
 from policies.embedder import Embedder
 from policies.pair_guard.tokens import cut, spell
 from policies.semantic_kept import Pair, SemanticKept
-from proxy.call import NO_CONTROLS, Call, Record
+from proxy.call import Call
 from proxy.chain import Handler
 from proxy.entries import StoreUnavailable
 from proxy.errors import GatewayError
 from proxy.model_errors import ModelBusy, ModelUnavailable
-from proxy.reply import Reply
 
 logger = logging.getLogger("lockgate")
 
 _AT_ONCE: Final = 4
-_LARGEST: Final = 1_000_000
 _ALIKE: Final = 0.5
 """Two answers to one question are more similar than this; answers to others seldom are."""
 _SHOWN: Final = 600
@@ -34,14 +30,23 @@ _YES: Final = {"yes": True, "no": False, "oui": True, "non": False}
 _NEGATIONS: Final = frozenset({"not", "no", "never", "cannot", "pas", "jamais", "aucun", "aucune"})
 
 
+class Judge(Protocol):
+    """Says whether two answers to one question say the same."""
+
+    async def agree(self, call: Call, question: str, one: str, other: str) -> bool | None:
+        """None when it does not tell. Raises GatewayError."""
+        ...
+
+
 class CheckHits:
     """Asks upstream what was served, for a share of the hits, after the caller has its answer.
 
     `upstream` stands behind budgets and limits: a check is the operator's expense, and no caller's. At most a few run
-    at a time; what comes beside them is not checked. A pair that disagrees is not served again.
+    at a time; what comes beside them is not checked. A pair that disagrees is not served again. `judge` has the last
+    word on whether it does, where there is one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, by name
         self,
         kept: SemanticKept,
         upstream: Handler,
@@ -49,12 +54,14 @@ class CheckHits:
         share: float,
         most_wrong: float,
         random: Callable[[], float],
+        judge: Judge | None = None,
     ) -> None:
         self._kept = kept
         self._upstream = upstream
         self._share = share
         self._most_wrong = most_wrong
         self._random = random
+        self._judge = judge
         self._tasks: set[asyncio.Task[None]] = set()
 
     def check(self, call: Call, hit: Hit, served: Stored) -> None:
@@ -75,11 +82,11 @@ class CheckHits:
     async def _check(self, call: Call, hit: Hit, served: Stored) -> None:
         counts, pair = self._kept.counts, hit.about
         try:
-            fresh = await self._ask(call)
+            fresh = await ask(self._upstream, call)
             if fresh is None or not isinstance(pair, Pair):
                 counts.check_failed += 1
                 return
-            why = await disagreement(said(served), said(fresh), self._kept.embedder)
+            why = await self._disagreement(call, pair.asked, said(served), said(fresh))
         except (GatewayError, ModelBusy, ModelUnavailable) as error:
             logger.info("a hit of the semantic cache could not be checked: %s", type(error).__name__)
             counts.check_failed += 1
@@ -96,35 +103,21 @@ class CheckHits:
         except StoreUnavailable:
             counts.unavailable += 1
 
-    async def _ask(self, call: Call) -> Stored | None:
-        """The answer as it would have been; None when it is not one to compare. Raises GatewayError."""
-        record = Record(id=call.id, endpoint=call.endpoint.name, started=call.record.started, route=call.route.name)
-        reply = await self._upstream(call.replace(record=record, cache=NO_CONTROLS))
-        collected = Collected(_LARGEST)
-        try:
-            async for _ in collected.over(reply.items):
-                pass
-        finally:
-            await _close(reply)
-        if collected.too_large:
-            return None
-        return await keep(call.endpoint, collected.items, streamed=reply.streaming, tools=False, usage=None)
+    async def _disagreement(self, call: Call, question: str, one: str, other: str) -> str:
+        """Why the answers cannot both be right: what the judge says, or where it says nothing, what can be computed.
 
-
-async def _close(reply: Reply) -> None:
-    closing = getattr(reply.items, "aclose", None)
-    if closing is not None:
-        await closing()
-    await reply.aclose("complete")
-
-
-def said(answer: Stored) -> str:
-    """The text of an answer."""
-    decoded: Any = msgspec.json.decode(answer.body)
-    if answer.shape == "whole":
-        return str(decoded["choices"][0]["message"].get("content") or "")
-    deltas = (chunk["choices"][0]["delta"].get("content") for chunk in decoded if chunk.get("choices"))
-    return "".join(delta for delta in deltas if delta)
+        Raises ModelBusy, ModelUnavailable.
+        """
+        agree = None
+        if self._judge is not None and one.strip() != other.strip():
+            try:
+                agree = await self._judge.agree(call, question, one, other)
+            except GatewayError as error:
+                logger.info("the judge of hits gave no answer: %s", type(error).__name__)
+            self._kept.counts.not_judged += agree is None
+        if agree is None:
+            return await disagreement(one, other, self._kept.embedder)
+        return "" if agree else "the judge says so"
 
 
 async def disagreement(one: str, other: str, embedder: Embedder) -> str:

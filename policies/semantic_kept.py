@@ -60,6 +60,8 @@ class SemanticCounts(msgspec.Struct):
     """Hits that were asked again upstream."""
     disagreed: int = 0
     check_failed: int = 0
+    not_judged: int = 0
+    """Checks for which the judge had no word."""
     reported: int = 0
     """Hits that a caller called wrong."""
 

@@ -14,11 +14,13 @@ from proxy.values import Duration, Size, duration, size
 class CheckConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A share of the hits is asked upstream too, when nobody waits; the answers should agree.
 
-    `most_wrong` is the share of wrong hits that a partition may have before its threshold is raised.
+    `most_wrong` is the share of wrong hits that a partition may have before its threshold is raised. `judge` names the
+    route whose model says whether two answers agree; without it that is computed.
     """
 
     share: float = 0.01
     most_wrong: float = 0.05
+    judge: str = ""
 
 
 class SemanticCacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

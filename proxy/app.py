@@ -282,7 +282,9 @@ def _semantic_cache(config: Config, keepers: Keepers, doors: Doors, router: Rout
         raise OSError("semantic_cache was not configured at start: it begins with a restart")
     failover = _failover(config, keepers, router)
     upstream = chain([failover] if failover is not None else [], SendOnce(time.monotonic))
-    return make_semantic_cache(config.semantic_cache, keepers.caches.semantic, upstream=upstream, guards=doors.digest)
+    return make_semantic_cache(
+        config.semantic_cache, keepers.caches.semantic, upstream=upstream, find_route=router.find, guards=doors.digest
+    )
 
 
 def _budget(config: Config, keepers: Keepers, router: Router, prices: PriceBook) -> EnforceBudgets | None:

@@ -80,6 +80,11 @@ def cross_check(config: Config) -> list[str]:
     problems += [f"prices.routes.{name}: no such route" for name in config.prices.routes if name not in config.routes]
     problems += _check_record(config.record)
     problems += _limit_problems(config)
+    judge = config.semantic_cache.check.judge if config.semantic_cache is not None else ""
+    if judge and not any(
+        judge.startswith(name[:-1]) if name.endswith("*") else judge == name for name in config.routes
+    ):
+        problems.append(f"semantic_cache.check.judge: no route {judge!r}")
     problems += guard_problems(config.input_guards, "input_guards")
     problems += guard_problems(config.output_guards, "output_guards")
     for name, route in config.routes.items():

@@ -2,6 +2,7 @@
 
 import importlib
 import time
+from collections.abc import Callable
 from random import Random
 from typing import Protocol, cast
 
@@ -19,10 +20,12 @@ from policies.pair_guard.tables import Tables
 from policies.reranker import RerankerConfig
 from policies.semantic_cache import GuardsDigest, SemanticCache
 from policies.semantic_check import CheckHits
+from policies.semantic_judge import AskModel
 from policies.semantic_kept import SemanticKept
 from policies.semantic_settings import SemanticCacheConfig
 from policies.semantic_text import Eligibility, Words
 from proxy.chain import Handler
+from proxy.deployments import Route
 from proxy.runtime import Service
 from proxy.version import VERSION
 
@@ -69,14 +72,20 @@ def _server(config: HttpEmbedderConfig | RerankerConfig, name: str, path: str, c
 
 
 def make_semantic_cache(
-    config: SemanticCacheConfig, kept: SemanticKept, *, upstream: Handler, guards: GuardsDigest
+    config: SemanticCacheConfig,
+    kept: SemanticKept,
+    *,
+    upstream: Handler,
+    find_route: Callable[[str], Route],
+    guards: GuardsDigest,
 ) -> SemanticCache:
     """The policy. `upstream` is asked when a hit is checked: it stands behind budgets and limits."""
     check = config.check
     checker = None
     if check.share:
         random = Random().random  # noqa: S311 - which hits are checked is no secret
-        checker = CheckHits(kept, upstream, share=check.share, most_wrong=check.most_wrong, random=random)
+        judge = AskModel(upstream, find_route, check.judge) if check.judge else None
+        checker = CheckHits(kept, upstream, share=check.share, most_wrong=check.most_wrong, random=random, judge=judge)
     return SemanticCache(
         config,
         kept,

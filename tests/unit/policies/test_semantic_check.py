@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.calls import Clock, make_call
+from support.calls import Clock, Provider, answers, make_call, make_route
 
 from adapters.qdrant import Collection
+from policies.asked_upstream import said
 from policies.cache_answers import Stored
 from policies.cache_kept import Hit, Served
 from policies.cache_writer import CacheWriter
-from policies.semantic_check import CheckHits, disagreement, said
+from policies.semantic_check import CheckHits, disagreement
+from policies.semantic_judge import AskModel
 from policies.semantic_kept import Pair, SemanticCounts, SemanticKept, Tallies, wilson
 from proxy.call import Call
 from proxy.config import Qdrant
@@ -62,7 +64,15 @@ def test_what_a_stream_said_is_put_together() -> None:
 class Bench:
     """A checker over an empty store."""
 
-    def __init__(self, folder: Path, answer: str, *, share: float = 1.0, fault: Exception | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        answer: str,
+        *,
+        share: float = 1.0,
+        fault: Exception | None = None,
+        verdict: str | None = None,
+    ) -> None:
         store = Collection(folder, 2, Qdrant(), Clock(1000.0), lambda _: 10**11)
         store.open()
         self.kept = SemanticKept(
@@ -71,14 +81,24 @@ class Bench:
         self.answer, self.fault, self.asked = answer, fault, list[Call]()
         self.gate = asyncio.Event()
         self.gate.set()
-        self.checker = CheckHits(self.kept, self.upstream, share=share, most_wrong=0.05, random=lambda: 0.5)
+        self.verdict = verdict
+        self.judge_fault: Exception | None = None
+        judge = (
+            None if verdict is None else AskModel(self.upstream, lambda name: make_route(Provider(answers), name), "j")
+        )
+        self.checker = CheckHits(
+            self.kept, self.upstream, share=share, most_wrong=0.05, random=lambda: 0.5, judge=judge
+        )
 
     async def upstream(self, call: Call) -> Reply:
         self.asked.append(call)
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        body = {"choices": [{"index": 0, "message": {"content": self.answer}, "finish_reason": "stop"}]}
+        if call.head.model == "j" and self.judge_fault is not None:
+            raise self.judge_fault
+        said = self.verdict if call.head.model == "j" else self.answer
+        body = {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
         return Reply.whole(json.dumps(body).encode())
 
     async def check(self, served: str) -> Any:
@@ -105,6 +125,46 @@ async def test_a_hit_that_disagrees_is_counted_and_kept_for_review(tmp_path: Pat
     assert (bench.kept.counts.checked, bench.kept.counts.disagreed) == (1, 1)
     assert bench.kept.tallies.reviews[0].why == "yes and no"
     assert bench.kept.tallies.of("p").wrong == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fresh", "disagreed"),
+    [
+        ("Yes.", "It is 41.", 0),
+        ("no", "In all, 42.", 1),
+        ("**No**, the number differs", "In all, 42.", 1),
+        ("I cannot say", "It is 41.", 1),
+        ("Yes", "It is 42.", 0),
+    ],
+    ids=["overrules", "finds", "wrapped", "says nothing", "not needed"],
+)
+async def test_a_judge_has_the_last_word_where_it_has_one(
+    tmp_path: Path, verdict: str, fresh: str, disagreed: int
+) -> None:
+    """Else what can be computed counts, as without it. Of equal answers it is not asked."""
+    bench = Bench(tmp_path, fresh, verdict=verdict)
+    await bench.check("It is 42.")
+    assert (bench.kept.counts.checked, bench.kept.counts.disagreed) == (1, disagreed)
+    assert bench.kept.counts.not_judged == (verdict == "I cannot say")
+    assert [call.head.model for call in bench.asked[1:]] == ([] if fresh == "It is 42." else ["j"])
+
+
+async def test_the_judge_is_told_the_question_and_both_answers_and_nothing_of_the_call(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "It is 41.", verdict="yes")
+    await bench.check("It is 42." + "x" * 10_000)
+    asked = bench.asked[1]
+    assert not asked.headers
+    body = json.loads(asked.body)
+    assert (body["model"], [message["role"] for message in body["messages"]]) == ("j", ["system", "user"])
+    told = json.loads(body["messages"][1]["content"])
+    assert told == {"question": "asked", "first": ("It is 42." + "x" * 10_000)[:4000], "second": "It is 41."}
+
+
+async def test_a_judge_that_fails_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "It is 41.", verdict="yes")
+    bench.judge_fault = UpstreamUnavailable("no", kind="status")
+    await bench.check("It is 42.")
+    assert (bench.kept.counts.checked, bench.kept.counts.disagreed, bench.kept.counts.not_judged) == (1, 1, 1)
 
 
 async def test_only_the_chosen_share_is_checked(tmp_path: Path) -> None:
