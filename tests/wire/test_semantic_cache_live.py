@@ -248,6 +248,23 @@ async def test_a_reranker_decides_where_words_do_not_tell_and_may_be_away(tmp_pa
             assert await part(running, "reranker") == "ok"
 
 
+async def test_a_judge_parts_a_pair_for_good(tmp_path: Path) -> None:
+    """It is the model of another route, asked after the caller has its answer."""
+    async with embeddings() as server:
+        given = config(http_embedder(server), calibration=CALIBRATION)
+        given["semantic_cache"]["check"] = {"share": 1.0, "judge": "judge"}
+        given["routes"]["judge"] = {"deployments": [{"provider": "fake", "model": "fixed+text=No"}]}
+        async with gateway(tmp_path, given) as running:
+            await post(running, chat("echo", ASKED))
+            await becomes(running, AGAIN, "hit-semantic")
+            await becomes(running, AGAIN, "miss")
+            async with Connection(running.url) as connection:
+                headers = {"authorization": f"Bearer {ADMIN}"}
+                told = (await connection.request("GET", "/system/cache/stats", b"", **headers)).json["semantic"]
+            assert (told["checked"], told["disagreed"], told["not_judged"]) == (1, 1, 0)
+            assert [each["why"] for each in told["reviews"]] == ["the judge says so"]
+
+
 async def test_an_embedder_nobody_calibrated_serves_nothing(tmp_path: Path) -> None:
     async with embeddings() as server, gateway(tmp_path, config(http_embedder(server))) as running:
         await post(running, chat("echo", ASKED))
