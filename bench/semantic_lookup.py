@@ -36,7 +36,7 @@ from policies.cache_kept import Served
 from policies.cache_writer import CacheWriter
 from policies.semantic_cache import SemanticCache
 from policies.semantic_kept import Asked, SemanticCounts, SemanticKept, Tallies
-from policies.semantic_settings import SemanticCacheConfig
+from policies.semantic_settings import CheckConfig, SemanticCacheConfig
 from proxy.call import Call
 from proxy.config import Qdrant
 from proxy.deployments import Deployment, Route
@@ -130,7 +130,7 @@ class Bed:
         writer = CacheWriter("w", 10**9, self.store)
         kept = SemanticKept(self.store, embedder, writer, Served(), SemanticCounts(), Tallies(), time.time)
         self.policy: SemanticCache = make_semantic_cache(
-            SemanticCacheConfig(),
+            SemanticCacheConfig(check=CheckConfig(share=0)),
             kept,
             upstream=_missed,
             find_route=lambda _name: _call("").route,
@@ -202,6 +202,7 @@ async def run(entries: int, folder: Path) -> dict[str, float]:
     bed = Bed(folder, entries, embedder)
     begun = time.perf_counter()
     await bed.fill()
+    await bed.store.tend()  # as the service does: the next shard's folder is made beside the calls
     filled = time.perf_counter() - begun
     choose = random.Random(1)
     texts = [
