@@ -54,7 +54,8 @@ class Reader:
     async def batches(self, limit: int = 500, linger: float = 0.05) -> AsyncIterator[Batch]:
         """Every record from the cursor on as (position, record), in order, waiting for more until it is closed.
 
-        `linger` is how long, in seconds, a first record waits for others to come along.
+        `linger` is how long, in seconds, records wait for others to come along, until there are `limit` or more is on
+        disk: under load too, or whoever is fast would get them in twos and threes.
         """
         while True:
             batch = self.take(limit)
@@ -65,8 +66,9 @@ class Reader:
             else:
                 self._news.clear()
                 await self._news.wait()
-                if not self._closed:
-                    await asyncio.sleep(linger)
+            more = len(batch) >= limit or (batch and self._waiting is None)
+            if not (more or self._closed):
+                await asyncio.sleep(linger)
 
     def take(self, limit: int = 500) -> Batch:
         """What there is just now, up to `limit` records; none when all has been taken."""

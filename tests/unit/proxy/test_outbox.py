@@ -97,6 +97,43 @@ async def test_batches_wait_for_news_and_end_when_the_outbox_closes(tmp_path: Pa
     assert seen == [0, 1, 2]
 
 
+async def test_what_comes_while_a_batch_is_dealt_with_waits_for_others_too(tmp_path: Path) -> None:
+    """A fast reader under load gets large batches, not whatever came in between."""
+    outbox = Outbox(tmp_path, ROOMY)
+    batches = outbox.reader("ledger").batches(limit=10, linger=0.05)
+    fill(outbox, 1)
+    assert numbers(await anext(batches)) == [0]
+    fill(outbox, 1, first=1)
+    coming = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    assert not coming.done()
+    fill(outbox, 1, first=2)
+    assert numbers(await coming) == [1, 2]
+    await outbox.aclose()
+
+
+async def test_a_reader_that_is_behind_waits_for_nobody(tmp_path: Path) -> None:
+    """Nor for a batch to be full where large texts on disk make it small."""
+    outbox = Outbox(tmp_path, 10 * ROOMY)
+    for number in range(6):
+        outbox.append(record(number), b"x" * 100_000)
+    batches = outbox.reader("ledger").batches(limit=10, linger=3600.0)
+    read = [numbers(await asyncio.wait_for(anext(batches), 5)) for _ in range(3)]
+    assert read == [[0, 1], [2, 3], [4, 5]]
+    await outbox.aclose()
+
+
+async def test_after_a_full_batch_the_next_waits_for_nobody(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, ROOMY)
+    reader = outbox.reader("ledger")
+    assert reader.take() == []
+    fill(outbox, 25)
+    batches = reader.batches(limit=10, linger=3600.0)
+    read = [numbers(await asyncio.wait_for(anext(batches), 5)) for _ in range(3)]
+    assert read == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
+    await outbox.aclose()
+
+
 async def test_a_file_goes_when_every_reader_has_passed_it_and_not_before(tmp_path: Path) -> None:
     """Readers of other processes count by their cursors on disk."""
     outbox = Outbox(tmp_path, 16 * 10 * FRAME)
