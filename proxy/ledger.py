@@ -4,7 +4,8 @@ The truth is the outbox. Settling a record twice changes nothing, and settling a
 what has changed, so whatever was not committed when an instance died is simply settled again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from proxy.accounts import TAKE_LEASES, decode_record
-from proxy.call import Charge, Record, Usage
+from proxy.call import Record, Usage
 from proxy.sql import Row, Sql
 
 _CRASHED = "crashed"
@@ -71,31 +72,21 @@ _PRUNE = "DELETE FROM ledger WHERE started < :before"
 _encode = msgspec.json.Encoder().encode
 
 
-class Entry(NamedTuple):
-    """What is to stand in the ledger, and what was reserved for the call."""
-
-    line: Line
-    charges: tuple[Charge, ...]
-
-
 def settle(sql: Sql, records: Sequence[Record]) -> None:
     """Settle these calls. Of two records of one call the later counts."""
     latest = {record.id: record for record in records}
     charged = [record.id for record in latest.values() if record.charges]
     held = {row[0] for row in sql.rows(TAKE_LEASES.format(listed=sql.listed), _ids(charged))} if charged else set()
-    entries = [Entry(_line(record, record.outcome or ""), record.charges) for record in latest.values()]
-    _enter(sql, entries, held)
+    _enter(sql, latest.values(), held)
 
 
 def expire(sql: Sql, now: float) -> int:
     """Settle the leases that have run out, as crashed and at what was reserved; returns how many there were."""
     found = [decode_record(record) for _, record in sql.rows(_EXPIRED, {"now": int(now)})]
-    entries = []
     for record in found:
         record.usage = Usage(estimated=True)
         record.cost = max((charge.amount for charge in record.charges), default=0)
-        entries.append(Entry(_line(record, _CRASHED), record.charges))
-    _enter(sql, entries, {record.id for record in found})
+    _enter(sql, found, {record.id for record in found}, _CRASHED)
     return len(found)
 
 
@@ -104,29 +95,39 @@ def prune(sql: Sql, before: float) -> None:
     sql.many(_PRUNE, [{"before": int(before)}])
 
 
-def _enter(sql: Sql, entries: list[Entry], held: set[str]) -> None:
+def _enter(sql: Sql, records: Iterable[Record], held: set[str], outcome: str = "") -> None:
     """Write the rows, and put what they change against the rows they replace into sums and accounts.
 
-    `held` are the calls whose reservation ends with this.
+    `held` are the calls whose reservation ends with this; `outcome` takes the place of the records' own.
     """
-    entries = [each for each in entries if _is_kept(each, held)]
-    if not entries:
+    kept = [record for record in records if _is_kept(record, held)]
+    if not kept:
         return
-    found = sql.rows(_FIND.format(listed=sql.listed), _ids(each.line.call_id for each in entries))
+    groups = _lines(kept, outcome)
+    found = sql.rows(_FIND.format(listed=sql.listed), _ids(record.id for record in kept))
     before = {row[0]: Line._make(row) for row in found}
-    sums: dict[Row, list[int]] = {}
+    _charge(sql, [record for record in kept if record.charges], before, held)
+    changes = [(group, _sums(lines, 1)) for group, lines in groups]
+    changes += [(line[2:8], _sums([line], -1)) for line in before.values()]
+    sql.many(_SUM, [dict(zip(_GROUPS + _SUMS, (*group, *sums), strict=True)) for group, sums in sorted(changes)])
+    sql.insert("ledger", _COLUMNS, [line for _, lines in groups for line in lines], _REPLACE)
+
+
+def _is_kept(record: Record, held: set[str]) -> bool:
+    """Calls that we refused ourselves, before anything was reserved or tried, are no business of the ledger's."""
+    return bool(record.route) and (record.status < _REFUSED or bool(record.provider) or record.id in held)
+
+
+def _charge(sql: Sql, records: Iterable[Record], before: Mapping[str, Line], held: set[str]) -> None:
+    """Put what these calls cost in the place of what they reserved."""
     settled: dict[tuple[str, str, int], list[int]] = {}
-    for line, charges in entries:
-        old = before.get(line.call_id) if before else None
-        _count(sums, line, 1)
-        if old is not None:
-            _count(sums, old, -1)
-        if charges:
-            more = (line.cost or 0) - ((old.cost or 0) if old is not None else 0)
-            for charge in charges:
-                change = settled.setdefault((charge.account, charge.period, charge.began), [0, 0])
-                change[0] += more
-                change[1] += charge.amount if line.call_id in held else 0
+    for record in records:
+        old = before.get(record.id)
+        more = min(record.cost or 0, _MOST) - ((old.cost or 0) if old is not None else 0)
+        for charge in record.charges:
+            change = settled.setdefault((charge.account, charge.period, charge.began), [0, 0])
+            change[0] += more
+            change[1] += charge.amount if record.id in held else 0
     sql.many(
         _SETTLE,
         [
@@ -135,53 +136,45 @@ def _enter(sql: Sql, entries: list[Entry], held: set[str]) -> None:
             if spent or released
         ],
     )
-    sql.many(_SUM, [dict(zip(_GROUPS + _SUMS, (*key, *change), strict=True)) for key, change in sorted(sums.items())])
-    sql.insert("ledger", _COLUMNS, [line for line, _ in entries], _REPLACE)
 
 
-def _is_kept(entry: Entry, held: set[str]) -> bool:
-    """Calls that we refused ourselves, before anything was reserved or tried, are no business of the ledger's."""
-    line = entry.line
-    return bool(line.route) and (line.status < _REFUSED or bool(line.provider) or line.call_id in held)
+def _sums(lines: Sequence[Row], sign: int) -> list[int]:
+    """What these add to their day, in the order of `_SUMS`."""
+    columns = dict(zip(_COLUMNS, zip(*lines, strict=True), strict=True))
+    counts = [sum(columns[name]) for name in ("prompt", "completion", "cached")]
+    money = [sum(filter(None, columns[name])) for name in ("cost", "saved")]
+    sums = [len(lines), *counts, *money, sum(columns["estimated"]), columns["cost"].count(None)]
+    return [sign * each for each in sums]
 
 
-def _count(sums: dict[Row, list[int]], line: Line, sign: int) -> None:
-    key = line[2:8]  # the columns of _GROUPS
-    total = sums.get(key)
-    if total is None:
-        total = sums[key] = [0] * len(_SUMS)
-    cost, saved = line.cost, line.saved
-    total[0] += sign
-    total[1] += sign * line.prompt
-    total[2] += sign * line.completion
-    total[3] += sign * line.cached
-    total[6] += sign * line.estimated
-    if cost is None:
-        total[7] += sign
-    else:
-        total[4] += sign * cost
-    if saved is not None:
-        total[5] += sign * saved
+def _lines(records: Iterable[Record], outcome: str) -> list[tuple[Row, list[Row]]]:
+    """Their rows, by the columns of `_GROUPS`; a group may come twice."""
+    groups: defaultdict[Row, list[Record]] = defaultdict(list)
+    for record in records:
+        names = (record.caller, record.owner, record.route, record.provider, record.upstream_model)
+        groups[int(record.started) // _DAY, *names].append(record)
+    return [_grouped(group, members, outcome) for group, members in groups.items()]
 
 
-def _line(record: Record, outcome: str) -> Line:
-    usage, started = record.usage or _NO_USAGE, int(record.started)
-    names = (record.caller, record.owner, record.route, record.provider, record.upstream_model)
-    caller, owner, route, provider, model = [_plain(name[:_LONGEST]) for name in names]
-    line = Line(
-        record.id, started, _day(started // _DAY), caller, owner, route, provider, model, record.status, outcome,
-        usage.prompt, usage.completion, usage.cached, usage.cache_write, usage.reasoning, usage.audio,
-        int(usage.estimated), record.cost, record.saved,
-    )  # fmt: skip
-    return line if max(line[10:16]) <= _MOST and (line.cost or 0) <= _MOST >= (line.saved or 0) else _within(line)
+def _grouped(group: Row, records: Iterable[Record], outcome: str) -> tuple[Row, list[Row]]:
+    day, *names = group
+    clean = (_day(day), *[_plain(name[:_LONGEST]) for name in names])
+    lines: list[Row] = []
+    for record in records:
+        usage = record.usage or _NO_USAGE
+        lines.append((
+            record.id, int(record.started), *clean, record.status, outcome or record.outcome or "",
+            usage.prompt, usage.completion, usage.cached, usage.cache_write, usage.reasoning, usage.audio,
+            int(usage.estimated), record.cost, record.saved,
+        ))  # fmt: skip
+    most = max(max(filter(None, column), default=0) for column in [*zip(*lines, strict=True)][_COUNTS:])
+    return clean, lines if most <= _MOST else [_within(line) for line in lines]
 
 
-def _within(line: Line) -> Line:
+def _within(line: Row) -> Row:
     """What a provider says that cannot be counted is cut to what can."""
-    return Line._make(
-        min(value, _MOST) if number >= _COUNTS and isinstance(value, int) else value
-        for number, value in enumerate(line)
-    )
+    counts = (value if value is None else min(value, _MOST) for value in line[_COUNTS:])
+    return (*line[:_COUNTS], *counts)
 
 
 _NO_USAGE = Usage()

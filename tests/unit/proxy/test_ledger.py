@@ -167,6 +167,21 @@ async def test_odd_names_and_numbers_are_taken(store: Store) -> None:
     assert prompt == 2**53
 
 
+async def test_every_day_caller_and_model_of_a_batch_has_its_own_sums(store: Store) -> None:
+    """However many calls there are at once; names that are the same once they are cut are one."""
+    names = ("a", "b", "b\0", "x" * 200 + "1", "x" * 200 + "2")
+    records = [
+        sealed(number, cost=number, upstream_model=names[number % 5], started=NOON + 86400 * (number % 2), saved=None)
+        for number in range(211)
+    ]
+    await store.run(partial(settle, records=records))
+    by_row = "SELECT day, model, count(*), sum(cost) FROM ledger GROUP BY day, model ORDER BY day, model"
+    found = await rows(store, "SELECT day, model, calls, cost FROM usage_days ORDER BY day, model")
+    assert found == [(day, model, calls, int(cost)) for day, model, calls, cost in await rows(store, by_row)]
+    assert [model for _, model, _, _ in found] == 2 * ["a", "b", "x" * 200]
+    assert sum(calls for _, _, calls, _ in found) == 211
+
+
 async def test_rows_are_forgotten_and_sums_are_not(store: Store) -> None:
     await store.run(partial(settle, records=[sealed(1, started=NOON - 10), sealed(2)]))
     await store.run(partial(prune, before=NOON))
