@@ -26,8 +26,8 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 Values = Mapping[str, Any]
 
-_ROWS = 20
-"""Rows of one statement."""
+_ROWS = 64
+"""Rows of one statement, at most; always a power of two, so that few statements are ever prepared."""
 _BUSY = 5.0
 """Seconds that another program may hold the file."""
 _TRIES = 50
@@ -173,13 +173,15 @@ class SqliteSql:
 
     def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[Row], conflict: str) -> None:
         """Insert rows, many with one statement: between two of them the loop's thread wants its turn."""
-        for at in range(0, len(rows), _ROWS):
-            part = rows[at : at + _ROWS]
-            values = [*chain.from_iterable(part)]
-            self._connection.execute(_insertion(table, columns, len(part), conflict), values)
+        at = 0
+        while at < len(rows):
+            count = 1 << min(len(rows) - at, _ROWS).bit_length() - 1
+            values = [*chain.from_iterable(rows[at : at + count])]
+            self._connection.execute(_insertion(table, columns, count, conflict), values)
+            at += count
 
 
-@functools.lru_cache(maxsize=2 * _ROWS)
+@functools.lru_cache(maxsize=2 * _ROWS.bit_length())
 def _insertion(table: str, columns: tuple[str, ...], count: int, conflict: str) -> str:
     row = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)} {conflict}"  # noqa: S608 - names of ours
