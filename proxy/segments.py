@@ -63,7 +63,7 @@ def frame_of(record: Record, texts: bytes = b"") -> bytes:
     """The frame of a record and its texts."""
     data = _encode(record)
     lengths = _LENGTHS.pack(len(data), len(texts))
-    return b"".join((_HEAD.pack(len(data), len(texts), _sum(lengths, data, texts)), data, texts))
+    return b"".join((lengths, _sum(lengths, data, texts).to_bytes(4, "little"), data, texts))
 
 
 def _sum(lengths: bytes, data: bytes, texts: bytes) -> int:
