@@ -99,6 +99,9 @@ class RedisLimits:
             return "ok"
         return "down" if self._closed else "degraded"
 
+    def claim_now(self, _claims: Sequence[Claim], _lease: Lease | None = None) -> None:
+        """Nothing is granted without the server."""
+
     async def claim(self, claims: Sequence[Claim], lease: Lease | None = None) -> Grant:
         """Take all of it or nothing. Raises Overloaded when the server is away and calls are refused then."""
         if not self._away:

@@ -12,6 +12,7 @@ _SHED = 2
 """Windows that are over and are forgotten with each claim: more than a claim can add."""
 
 
+_NEVER = float("inf")
 _NOWHERE = Standing(0, 0.0, 0.0)
 
 
@@ -21,6 +22,21 @@ class _Window:
     def __init__(self, until: float) -> None:
         self.used = 0
         self.until = until
+
+
+class _Windows(OrderedDict[str, _Window]):
+    """Those of one length, the oldest first. None of them is over before `due`."""
+
+    due = _NEVER
+
+    def shed(self, now: float) -> None:
+        """Forget a few of the oldest that are over."""
+        for _ in range(_SHED):
+            oldest = next(iter(self.values()), None)
+            self.due = _NEVER if oldest is None else oldest.until
+            if self.due > now:
+                break
+            self.popitem(last=False)
 
 
 class LazyStorage(Storage):
@@ -36,11 +52,15 @@ class LazyStorage(Storage):
         super().__init__()
         self._now = now
         self._wall = wall
-        self._lengths: dict[int, OrderedDict[str, _Window]] = {}
+        self._lengths: dict[int, _Windows] = {}
         self._places: dict[str, set[str]] = {}
 
     async def claim(self, claims: Sequence[Claim], lease: Lease | None = None) -> Grant:
         """Take all of it or nothing."""
+        return self.claim_now(claims, lease)
+
+    def claim_now(self, claims: Sequence[Claim], lease: Lease | None = None) -> Grant:
+        """Take all of it or nothing: here nobody has to be asked."""
         now = self._now()
         found: list[_Window | None] = []
         refused: Claim | Lease | None = None
@@ -51,17 +71,14 @@ class LazyStorage(Storage):
                 refused = claim
         if refused is None and lease is not None and len(self._places.get(lease.key, ())) >= lease.amount:
             refused = lease
-        if refused is None:
-            for number, claim in enumerate(claims):
-                window = found[number]
-                if window is None:
-                    window = found[number] = self._begin(claim.key, claim.seconds, now)
+        if refused is None and lease is not None:
+            self._places.setdefault(lease.key, set()).add(lease.holder)
+        standings: list[Standing] = []
+        for claim, window in zip(claims, found, strict=True):
+            if refused is None:
+                window = window or self._begin(claim.key, claim.seconds, now)  # noqa: PLW2901 - the one it is now
                 window.used += claim.cost
-            if lease is not None:
-                self._places.setdefault(lease.key, set()).add(lease.holder)
-        standings = [
-            _NOWHERE if window is None else Standing(window.used, window.until - now, window.until) for window in found
-        ]
+            standings.append(_NOWHERE if window is None else Standing(window.used, window.until - now, window.until))
         return Grant(tuple(standings), refused)
 
     def correct(self, claim: Claim, standing: Standing, by: int) -> None:
@@ -86,11 +103,8 @@ class LazyStorage(Storage):
         windows = self._lengths.get(seconds)
         if windows is None:
             return None
-        for _ in range(_SHED):
-            oldest = next(iter(windows.values()), None)
-            if oldest is None or oldest.until > now:
-                break
-            windows.popitem(last=False)
+        if windows.due <= now:
+            windows.shed(now)
         window = windows.get(key)
         if window is None or window.until > now:
             return window
@@ -98,7 +112,11 @@ class LazyStorage(Storage):
         return None
 
     def _begin(self, key: str, seconds: int, now: float) -> _Window:
-        window = self._lengths.setdefault(seconds, OrderedDict())[key] = _Window(now + seconds)
+        windows = self._lengths.get(seconds)
+        if windows is None:
+            windows = self._lengths[seconds] = _Windows()
+        window = windows[key] = _Window(now + seconds)
+        windows.due = min(windows.due, window.until)
         return window
 
     # What follows is the library's own interface: its strategies run on this storage as on any other.

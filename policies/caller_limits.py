@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import msgspec
 
 from policies.token_estimate import estimate
-from policies.windows import refusal, window_of
-from proxy.call import Call, Outcome, Record
+from policies.windows import note, refusal
+from proxy.call import Call, Caller, Outcome, Record, Window
 from proxy.chain import Handler
-from proxy.claims import Claim, Grant, Lease, LimitStore, Standing
+from proxy.claims import Claim, Lease, LimitStore, Standing
 from proxy.errors import RateLimited, retry_headers
 from proxy.reply import Reply
 from proxy.values import Rate
 
 _MINUTE = 60
+_REMEMBERED = 4096
 _RETRY_PARALLEL = 1.0
 """Seconds after which a caller with too many calls at a time should try again: nobody knows when one ends."""
 
@@ -43,6 +44,26 @@ class CallerLimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return f"a caller whose key says nothing else: {', '.join(parts) or 'no limits'}"
 
 
+class _Terms(msgspec.Struct, frozen=True):
+    """What one caller is held to, under the names that it has in the store."""
+
+    caller: Caller
+    requests: Claim | None
+    tokens: Claim | None
+    """Of one token."""
+    place: Lease | None
+    """Nobody's."""
+    assumed: int
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What a caller's call claims; `prompt` of the tokens are the prompt's."""
+
+    claims: tuple[Claim, ...]
+    tokens: Claim | None = None
+    prompt: int = 0
+
+
 class CallerLimits:
     """Takes a request, tokens and a place for each call, all or none; refused calls count for nothing.
 
@@ -54,119 +75,107 @@ class CallerLimits:
     def __init__(self, config: CallerLimitsConfig, store: LimitStore) -> None:
         self._config = config
         self._store = store
+        self._known: dict[int, _Terms] = {}
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass on what is within the limits."""
-        requests, tokens, prompt = self._claims(call)
-        lease = self._lease(call)
-        claims = [claim for claim in (requests, tokens) if claim is not None]
-        if not claims and lease is None:
+        terms = self._known.get(id(call.caller)) or self._terms(call.caller)
+        asked = call.head.derive("limits", terms, lambda: _asked(call, terms))
+        lease = None if terms.place is None else Lease(terms.place.key, terms.place.amount, call.id)
+        if not asked.claims and lease is None:
             return await next(call)
-        grant = await self._store.claim(claims, lease)
-        standing = _note(call.record, requests, tokens, grant)
+        grant = self._store.claim_now(asked.claims, lease)
+        if grant is None:
+            grant = await self._store.claim(asked.claims, lease)
+        record = call.record
+        standing = note(record, grant, terms.requests, asked.tokens)
         if grant.refused is not None:
-            raise _refusal(requests, grant.refused, grant.standings)
-        if not grant.standings and lease is None:
-            return await next(call)
-        return await _Taken(self._store, call.record, prompt, tokens, standing, lease).through(call, next)
-
-    def _claims(self, call: Call) -> tuple[Claim | None, Claim | None, int]:
-        """The claims for requests and for tokens, and how many of the tokens are the prompt's."""
-        caller, config = call.caller, self._config
-        name = f"{caller.kind}:{caller.id}"
-        requests = tokens = None
-        prompt = 0
-        rate = (caller.requests, _MINUTE) if caller.requests is not None else config.requests
-        if rate is not None:
-            requests = Claim(f"requests:{rate[1]}:{name}", rate[0], rate[1])
-        rate = (caller.tokens, _MINUTE) if caller.tokens is not None else config.tokens
-        if rate is not None and call.body:
-            assumed = config.assumed_tokens
-            prompt, answer = call.head.derive("tokens", assumed, lambda: estimate(call, assumed))
-            # a call estimated larger than a whole window passes when none of it is used
-            tokens = Claim(f"tokens:{rate[1]}:{name}", rate[0], rate[1], min(prompt + answer, rate[0]) or 1)
-        return requests, tokens, prompt
-
-    def _lease(self, call: Call) -> Lease | None:
-        caller = call.caller
-        parallel = caller.parallel if caller.parallel is not None else self._config.parallel
-        return None if parallel is None else Lease(f"parallel:{caller.kind}:{caller.id}", parallel, call.id)
-
-
-class _Taken:
-    """What one call has taken, and gives back or pays for exactly once."""
-
-    __slots__ = ("_lease", "_prompt", "_record", "_standing", "_store", "_tokens")
-
-    def __init__(  # noqa: PLR0913 - facts of one call
-        self,
-        store: LimitStore,
-        record: Record,
-        prompt: int,
-        tokens: Claim | None,
-        standing: Standing | None,
-        lease: Lease | None,
-    ) -> None:
-        self._store = store
-        self._record = record
-        self._prompt = prompt
-        self._tokens = tokens if standing is not None else None
-        self._standing = standing
-        self._lease = lease
-
-    async def through(self, call: Call, next_handler: Handler) -> Reply:
+            raise _refusal(terms.requests, grant.refused, grant.standings)
+        taken = _Taken(self._store, record, asked.prompt, asked.tokens, standing, lease)
         try:
-            reply = await next_handler(call)
+            reply = await next(call)
         except BaseException:
-            usage = self._record.usage
-            self._settle(0 if usage is None else usage.prompt + usage.completion)
-            self._release()
+            taken.give_back()
             raise
-        if not reply.streaming and self._record.usage is not None:
-            self._settle(self._used())
-        reply.on_close(self.close)
+        if not reply.streaming and record.usage is not None:
+            taken.settle()
+        reply.on_close(taken.close)
         return reply
 
-    async def close(self, _outcome: Outcome) -> None:
-        self._settle(self._used())
-        self._release()
+    def _terms(self, caller: Caller) -> _Terms:
+        """Made once for each caller, who is told apart by identity and so kept alive."""
+        config, name = self._config, f"{caller.kind}:{caller.id}"
+        requests = (caller.requests, _MINUTE) if caller.requests is not None else config.requests
+        tokens = (caller.tokens, _MINUTE) if caller.tokens is not None else config.tokens
+        parallel = caller.parallel if caller.parallel is not None else config.parallel
+        terms = _Terms(
+            caller,
+            None if requests is None else Claim(f"requests:{requests[1]}:{name}", *requests),
+            None if tokens is None else Claim(f"tokens:{tokens[1]}:{name}", *tokens),
+            None if parallel is None else Lease(f"parallel:{name}", parallel, ""),
+            config.assumed_tokens,
+        )
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[id(caller)] = terms
+        return terms
 
-    def _used(self) -> int | None:
-        """Tokens that the call took; None when nobody has counted them."""
-        record = self._record
+
+def _asked(call: Call, terms: _Terms) -> _Asked:
+    claims = () if terms.requests is None else (terms.requests,)
+    rate, assumed = terms.tokens, terms.assumed
+    if rate is None or not call.body:
+        return _Asked(claims)
+    prompt, answer = call.head.derive("tokens", assumed, lambda: estimate(call, assumed))
+    # a call estimated larger than a whole window passes when none of it is used
+    tokens = Claim(rate.key, rate.amount, rate.seconds, min(prompt + answer, rate.amount) or 1)
+    return _Asked((*claims, tokens), tokens, prompt)
+
+
+class _Taken(msgspec.Struct):
+    """What one call has taken, and gives back or pays for exactly once."""
+
+    store: LimitStore
+    record: Record
+    prompt: int
+    tokens: Claim | None
+    standing: Standing | None
+    lease: Lease | None
+
+    def give_back(self) -> None:
+        """The call has failed: it used what was counted, if anything was."""
+        usage = self.record.usage
+        self._correct(0 if usage is None else usage.prompt + usage.completion)
+        if self.lease is not None:
+            self.store.release(self.lease)
+
+    def close(self, _outcome: Outcome) -> None:
+        """The reply is over."""
+        if self.standing is not None:
+            self.settle()
+        if self.lease is not None:
+            self.store.release(self.lease)
+
+    def settle(self) -> None:
+        """Pay for what the call took; nothing changes when nobody has counted it."""
+        record = self.record
         if record.cache.startswith("hit"):
-            return 0
-        if record.usage is not None:
-            return record.usage.prompt + record.usage.completion
-        return self._prompt + record.events if record.stream else None  # an event of a stream is about a token
+            self._correct(0)
+        elif record.usage is not None:
+            self._correct(record.usage.prompt + record.usage.completion)
+        elif record.stream:
+            self._correct(self.prompt + record.events)  # an event of a stream is about a token
 
-    def _settle(self, used: int | None) -> None:
-        claim, standing, self._tokens = self._tokens, self._standing, None
-        if claim is None or standing is None or used is None or used == claim.cost:
+    def _correct(self, used: int) -> None:
+        claim, standing, self.standing = self.tokens, self.standing, None
+        if claim is None or standing is None or used == claim.cost:
             return
         by = used - claim.cost
-        self._store.correct(claim, standing, by)
-        window = self._record.tokens
+        self.store.correct(claim, standing, by)
+        window = self.record.tokens
         if window is not None:
             remaining = min(window.limit, max(0, window.remaining - by))
-            self._record.tokens = msgspec.structs.replace(window, remaining=remaining)
-
-    def _release(self) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            self._store.release(lease)
-
-
-def _note(record: Record, requests: Claim | None, tokens: Claim | None, grant: Grant) -> Standing | None:
-    """Write the windows down; returns the standing of the tokens."""
-    if not grant.standings:
-        return None
-    if requests is not None:
-        record.requests = window_of(requests, grant.standings[0])
-    if tokens is None:
-        return None
-    record.tokens = window_of(tokens, grant.standings[-1])
-    return grant.standings[-1]
+            self.record.tokens = Window(window.limit, remaining, window.reset)
 
 
 def _refusal(requests: Claim | None, refused: Claim | Lease, standings: Sequence[Standing]) -> RateLimited:
@@ -174,5 +183,5 @@ def _refusal(requests: Claim | None, refused: Claim | Lease, standings: Sequence
         message = f"Rate limit reached: {refused.amount} calls at the same time. Try again when one of them is over."
         return RateLimited(message, unit="requests", headers=retry_headers(_RETRY_PARALLEL))
     if refused is requests:
-        return refusal(refused, window_of(refused, standings[0]), "requests")
-    return refusal(refused, window_of(refused, standings[-1]), "tokens")
+        return refusal(refused, standings[0], "requests")
+    return refusal(refused, standings[-1], "tokens")

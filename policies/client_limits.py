@@ -1,18 +1,20 @@
 """So many requests of one address before anyone asks who it is."""
 
+from collections.abc import Awaitable
 from typing import Literal
 
 import msgspec
 
 from policies.client_address import ClientAddress, is_network
-from policies.windows import refusal, window_of
-from proxy.call import Call
+from policies.windows import note, refusal
+from proxy.call import Call, Record
 from proxy.chain import Handler
-from proxy.claims import Claim, LimitStore
+from proxy.claims import Claim, Grant, LimitStore
 from proxy.reply import Reply
 from proxy.values import Rate, rate
 
 _VIRTUAL_KEY = "sk-lg-"
+_REMEMBERED = 4096
 
 
 class ClientLimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,19 +52,37 @@ class ClientLimits:
         self._all = config.applies_to == "all"
         self._addresses = ClientAddress(config.trusted_proxies)
         self._store = store
+        self._claims: dict[str, Claim] = {}
 
-    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+    def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002
         """Pass on what is within the limit."""
-        if self._all or not _presents_virtual_key(call):
-            address = self._addresses.of(call.peer, call.headers.get("x-forwarded-for"))
-            amount, seconds = self._rate
-            claim = Claim(f"client:{seconds}:{address}", amount, seconds)
-            grant = await self._store.claim((claim,))
-            if grant.standings:
-                window = call.record.requests = window_of(claim, grant.standings[0])
-                if grant.refused is not None:
-                    raise refusal(claim, window, "requests")
-        return await next(call)
+        if not self._all and _presents_virtual_key(call):
+            return next(call)
+        address = self._addresses.of(call.peer, call.headers.get("x-forwarded-for"))
+        claim = self._claims.get(address) or self._claim(address)
+        grant = self._store.claim_now((claim,))
+        if grant is None:
+            return self._asked(call, next, claim)
+        _hold(call.record, claim, grant)
+        return next(call)
+
+    async def _asked(self, call: Call, next_handler: Handler, claim: Claim) -> Reply:
+        _hold(call.record, claim, await self._store.claim((claim,)))
+        return await next_handler(call)
+
+    def _claim(self, address: str) -> Claim:
+        amount, seconds = self._rate
+        if len(self._claims) >= _REMEMBERED:  # addresses come from clients: remember only so many
+            self._claims.clear()
+        claim = self._claims[address] = Claim(f"client:{seconds}:{address}", amount, seconds)
+        return claim
+
+
+def _hold(record: Record, claim: Claim, grant: Grant) -> None:
+    """Write down where the client stands. Raises RateLimited."""
+    note(record, grant, claim)
+    if grant.refused is not None:
+        raise refusal(claim, grant.standings[0], "requests")
 
 
 def _presents_virtual_key(call: Call) -> bool:

@@ -3,19 +3,34 @@
 import math
 from typing import Literal
 
-from proxy.call import Window
-from proxy.claims import Claim, Standing
+from proxy.call import Record, Window
+from proxy.claims import Claim, Grant, Standing
 from proxy.errors import RateLimited, retry_headers
 
 
-def window_of(claim: Claim, standing: Standing) -> Window:
-    """Where the caller stands. A claim that could never be met names its whole window."""
-    reset = standing.reset or float(claim.seconds)
-    return Window(claim.amount, max(0, claim.amount - standing.used), reset)
+def note(record: Record, grant: Grant, requests: Claim | None, tokens: Claim | None = None) -> Standing | None:
+    """Write down where the caller stands, who claimed requests, tokens or both; returns the standing of the tokens.
+
+    A claim that could never be met names its whole window. Where nothing was counted nothing is written.
+    """
+    standings = grant.standings
+    if not standings:
+        return None
+    if requests is not None:
+        record.requests = _window(requests, standings[0])
+    if tokens is None:
+        return None
+    record.tokens = _window(tokens, standings[-1])
+    return standings[-1]
 
 
-def refusal(claim: Claim, window: Window, unit: Literal["requests", "tokens"]) -> RateLimited:
+def _window(claim: Claim, standing: Standing) -> Window:
+    return Window(claim.amount, max(0, claim.amount - standing.used), standing.reset or float(claim.seconds))
+
+
+def refusal(claim: Claim, standing: Standing, unit: Literal["requests", "tokens"]) -> RateLimited:
     """The error that says what ran out, and when to come back."""
+    window = _window(claim, standing)
     asked = f", this request asks for about {claim.cost}" if unit == "tokens" else ""
     return RateLimited(
         f"Rate limit reached: {claim.amount} {unit} in {claim.seconds} s, {window.remaining} left{asked}. "

@@ -35,7 +35,7 @@ class Head(msgspec.Struct, frozen=True):
         which may be remembered for the next call that says the same. None of it may be changed.
         """
         kept = self.derived.get(what)
-        if kept is None or kept[0] != given:
+        if kept is None or (kept[0] is not given and kept[0] != given):
             kept = self.derived[what] = (given, work())
         value: T = kept[1]
         return value
@@ -144,7 +144,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     seconds: float = 0.0
 
 
-class Window(msgspec.Struct, frozen=True):
+class Window(msgspec.Struct, frozen=True, gc=False):
     """Where a caller stands in one limit: `reset` is the seconds until all of it is free again."""
 
     limit: int

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """A share of a window: `cost` of at most `amount` in `seconds`, which begin with the window's first claim."""
 
     key: str
@@ -15,7 +15,7 @@ class Claim(msgspec.Struct, frozen=True):
     cost: int = 1
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """A place among at most `amount` that are held at the same time; `holder` names who holds it."""
 
     key: str
@@ -23,7 +23,7 @@ class Lease(msgspec.Struct, frozen=True):
     holder: str
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """Where a window stands: `reset` is the seconds until it is over, `until` the same on the store's own clock."""
 
     used: int
@@ -43,6 +43,10 @@ class Grant(msgspec.Struct, frozen=True):
 
 class LimitStore(Protocol):
     """Windows and places that every instance with the same store shares."""
+
+    def claim_now(self, claims: Sequence[Claim], lease: Lease | None = None) -> Grant | None:
+        """Take all of it or nothing, where nobody else has to be asked; None where `claim` has to be awaited."""
+        ...
 
     async def claim(self, claims: Sequence[Claim], lease: Lease | None = None) -> Grant:
         """Take all of it or nothing, in one step. Raises Overloaded where a store that is away refuses calls."""

@@ -8,7 +8,7 @@ from proxy.call import Outcome
 logger = logging.getLogger("lockgate")
 
 _END = b"\n\n"
-OnClose = Callable[[Outcome], Awaitable[None]]
+OnClose = Callable[[Outcome], Awaitable[None] | None]
 Through = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 
 
@@ -81,7 +81,7 @@ class Reply:
         return reply
 
     def on_close(self, callback: OnClose) -> None:
-        """Run `callback(outcome)` when the reply is over; earlier callbacks run first."""
+        """Run `callback(outcome)` when the reply is over, and await what it returns; earlier callbacks run first."""
         self._callbacks.append(callback)
 
     def through(self, wrap: Through) -> "Reply":
@@ -101,6 +101,8 @@ class Reply:
         callbacks, self._callbacks = self._callbacks, []  # what they hold may hold this reply
         for callback in callbacks:
             try:
-                await callback(outcome)
+                work = callback(outcome)
+                if work is not None:
+                    await work
             except Exception:  # one callback's fault must not keep the others from releasing what they hold
                 logger.exception("a callback failed while a reply was closed")

@@ -21,6 +21,7 @@ class Store:
 
     def __init__(self, store: LimitStore, end: Callable[[str], Awaitable[None]]) -> None:
         self.claim, self.correct, self.release = store.claim, store.correct, store.release
+        self.claim_now = store.claim_now
         self.end = end
 
 
@@ -53,6 +54,13 @@ async def test_a_refused_claim_takes_nothing(store: Store) -> None:
         assert grant.refused == TOKENS
         assert [each.used for each in grant.standings] == [2, 80]
     assert (await store.claim([], Lease("places", 1, "b"))).refused is None
+
+
+async def test_what_is_claimed_at_once_counts_like_any_other(store: Store) -> None:
+    """And nothing is taken by a store that cannot answer at once."""
+    at_once = store.claim_now([REQUESTS, TOKENS])
+    grant = await store.claim([REQUESTS, TOKENS])
+    assert [each.used for each in grant.standings] == ([1, 40] if at_once is None else [2, 80])
 
 
 async def test_a_smaller_claim_passes_where_a_larger_one_was_refused(store: Store) -> None:

@@ -113,6 +113,9 @@ async def test_a_caller_without_any_limit_passes_untouched() -> None:
     """And asks no store."""
 
     class Unasked:
+        def claim_now(self, claims: object, lease: Lease | None = None) -> Grant:
+            raise AssertionError("nothing to ask")
+
         async def claim(self, claims: object, lease: Lease | None = None) -> Grant:
             raise AssertionError("nothing to ask")
 
@@ -247,11 +250,35 @@ async def test_the_model_list_counts_as_a_request_and_takes_no_tokens() -> None:
         await handle(listing())
 
 
+async def test_callers_who_send_the_same_bytes_have_windows_of_their_own() -> None:
+    """What is kept with a body that was read once is nobody else's: not a name, not a rate."""
+    handle = limited(answering(Usage(prompt=30, completion=20)), requests=Rate((9, 60)), tokens=TOKENS)
+    call = call_of()
+    other = msgspec.structs.replace(KEY, id="k2", tokens=5000)
+    for caller, remaining in ((KEY, (8, 950)), (other, (8, 4950)), (KEY, (7, 900)), (other, (7, 4900))):
+        assert await send(handle, call.replace(caller=caller)) == remaining
+
+
+async def test_a_caller_that_was_changed_meets_its_new_limits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the window it has begun; what is remembered of callers stays bounded and changes nothing."""
+    monkeypatch.setattr("policies.caller_limits._REMEMBERED", 2)
+    store = LazyStorage(Clock())
+    policy = CallerLimits(CallerLimitsConfig(requests=Rate((9, 60))), store)
+    handle = chain([policy], answering())
+    assert await send(handle, call_of()) == (8, None)
+    for limit, remaining in ((5, 3), (4, 1), (50, 46)):
+        assert await send(handle, call_of(msgspec.structs.replace(KEY, requests=limit))) == (remaining, None)
+    assert await send(handle, call_of()) == (4, None)
+    assert len(policy._known) <= 2
+
+
 async def test_a_store_that_is_away_leaves_no_trace_in_the_headers() -> None:
     """Nothing was counted, nothing is corrected; a place it may have given is given back."""
     released: list[Lease] = []
 
     class Away:
+        def claim_now(self, claims: object, lease: Lease | None = None) -> None: ...
+
         async def claim(self, claims: object, lease: Lease | None = None) -> Grant:
             return Grant()
 

@@ -127,6 +127,8 @@ class Away:
     def __init__(self, *, closed: bool) -> None:
         self._closed = closed
 
+    def claim_now(self, _claims: object, _lease: Lease | None = None) -> None: ...
+
     async def claim(self, _claims: object, _lease: Lease | None = None) -> Grant:
         if self._closed:
             raise Overloaded("no")

@@ -35,11 +35,14 @@ async def test_a_reply_closes_once_in_order_whatever_a_callback_does(caplog: pyt
     async def fail(_outcome: Outcome) -> None:
         raise RuntimeError("bug")
 
-    for callback in (note, fail, note):
+    def note_at_once(outcome: Outcome) -> None:
+        said.append(f"at once: {outcome}")
+
+    for callback in (note, fail, note_at_once, note):
         reply.on_close(callback)
     await reply.aclose("complete")
     await reply.aclose("error")
-    assert said == ["complete", "complete"]
+    assert said == ["complete", "at once: complete", "complete"]
     assert "a callback failed" in caplog.text
 
 
