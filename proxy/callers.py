@@ -93,13 +93,17 @@ class Callers:
 
         Raises Unauthenticated, BadRequest (different keys presented), RateLimited, Overloaded.
         """
-        text = presented(headers)
-        digest = hashlib.sha256(text.encode()).digest()
-        source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
-        caller = source.recall(digest) if source is not None else None
-        return caller if caller is not None else await self._find(text, digest, self.client(headers, peer))
+        caller = self.recall(headers)
+        return caller if caller is not None else await self._find(presented(headers), self.client(headers, peer))
 
-    async def _find(self, text: str, digest: bytes, client: str) -> Caller:
+    def recall(self, headers: Mapping[str, str]) -> Caller | None:
+        """The caller that `find` would find, at once, from memory; None says nothing. Raises Unauthenticated, BadRequest."""
+        text = presented(headers)
+        source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
+        return source.recall(_digest(text)) if source is not None else None
+
+    async def _find(self, text: str, client: str) -> Caller:
+        digest = _digest(text)
         if self._tokens is not None and text.startswith(_TOKEN) and text.count(".") == _DOTS:
             return await self._tokens.caller(text, digest)
         wait = self._failures.wait(client)

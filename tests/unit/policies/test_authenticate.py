@@ -19,8 +19,12 @@ ACME = Caller(id="key:1", owner="acme", tags=("a",), partition="owner:acme")
 class OneCaller:
     """Knows one key."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers: bool = False) -> None:
         self.asked: list[str] = []
+        self._remembers = remembers
+
+    def recall(self, headers: Mapping[str, str]) -> Caller | None:
+        return ACME if self._remembers and headers.get("authorization") == "Bearer good" else None
 
     async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
         self.asked.append(peer)
@@ -49,6 +53,17 @@ async def test_a_call_goes_on_with_its_caller_and_the_record_says_who() -> None:
     assert call.caller.id == "anyone"
     assert (call.record.caller, call.record.owner, call.record.tags) == ("key:1", "acme", ("a",))
     assert callers.asked == ["192.0.2.1"]
+
+
+async def test_a_caller_in_memory_is_not_looked_for() -> None:
+    """The call goes on at once; any other is looked for as ever."""
+    callers, behind = OneCaller(remembers=True), Next()
+    call = make_call(headers={"authorization": "Bearer good"})
+    await Authenticate(callers)(call, behind)
+    assert (behind.seen[0].caller, call.record.caller, callers.asked) == (ACME, "key:1", [])
+    with pytest.raises(Unauthenticated):
+        await Authenticate(callers)(make_call(headers={"authorization": "Bearer bad"}), behind)
+    assert len(callers.asked) == 1
 
 
 async def test_who_may_not_call_is_refused_before_a_body_is_read() -> None:
