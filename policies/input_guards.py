@@ -1,5 +1,6 @@
 """Guards on what a client sends: every text of every endpoint is judged before anything is done with it."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 from policies.guards.asking import Asker, is_needed, not_asked
@@ -36,15 +37,18 @@ class InputGuards:
         self._guards, self._judge, self._asker, self._reporter = guards, judge, asker, reporter
         self._passed = passed
 
-    async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
+    def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002
         """Pass the call on, redacted where that is asked for."""
         plan = self._guards.of(call).input
         if not plan.guards:
-            return await next(call)
+            return next(call)
         digest = self._digest(call, plan)
         if digest is not None and self._passed.find(digest) is not None:
             self._reporter.tell(call, plan, "input", ())
-            return await next(call)
+            return next(call)
+        return self._judged(call, next, plan, digest)
+
+    async def _judged(self, call: Call, next_handler: Handler, plan: Plan, digest: bytes | None) -> Reply:
         texts = read_texts(call)
         found = await in_slices(self._judge.judge(plan, texts.units))
         judged = [(unit, finding) for unit, findings in zip(texts.units, found, strict=True) for finding in findings]
@@ -58,7 +62,7 @@ class InputGuards:
         _refuse(plan, told)
         if digest is not None and not (told or texts.unread):
             self._passed.keep(digest, ())
-        return await next(_redacted(call, plan, judged))
+        return await next_handler(_redacted(call, plan, judged))
 
     def _digest(self, call: Call, plan: Plan) -> bytes | None:
         """Of everything that is judged of a call; None when it is large."""

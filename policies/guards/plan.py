@@ -3,12 +3,13 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from policies.guards.asked import AskedGuard
 from policies.guards.prompt_leak import PromptLeak
+from policies.guards.security import Counted
 from policies.guards.settings import (
     GuardConfig,
     InjectionConfig,
@@ -20,7 +21,7 @@ from policies.guards.settings import (
 )
 from policies.guards.spans import SpanGuard
 from policies.guards.verdict import Guard, Role
-from proxy.call import Call
+from proxy.call import Call, Verdict
 
 logger = logging.getLogger("lockgate")
 
@@ -58,6 +59,8 @@ class Plan(msgspec.Struct, frozen=True):
     salt: bytes
     roles: frozenset[Role] = frozenset()
     """Those that any of the guards looks at."""
+    passes: tuple[tuple[Verdict, Counted], ...] = ()
+    """What each guard says when it finds nothing, and as what that is counted."""
 
 
 class Plans(msgspec.Struct, frozen=True):
@@ -100,18 +103,22 @@ class Guards:
         for name in asked.keys() - self._names - self._unknown:
             self._unknown.add(name)
             logger.warning("a caller has an action of the guard %r, and there is none of this name", name)
-        inputs = self._plan("input", self._inputs.of(route), asked)
-        outputs = self._plan("output", self._outputs.of(route), asked)
+        inputs = self._plan("input", route, self._inputs.of(route), asked)
+        outputs = self._plan("output", route, self._outputs.of(route), asked)
         return Plans(inputs, outputs, hashlib.sha256(inputs.digest + outputs.digest).digest())
 
-    def _plan(self, side: str, configs: tuple[GuardConfig, ...], asked: Mapping[str, str]) -> Plan:
+    def _plan(
+        self, side: Literal["input", "output"], route: str, configs: tuple[GuardConfig, ...], asked: Mapping[str, str]
+    ) -> Plan:
         guards = tuple(installed for config in configs if (installed := self._install(config, asked)).setting != "off")
         identities = "\1".join((f"{FORM} {side}", *(each.identity for each in guards)))
         digest = hashlib.sha256(identities.encode("utf-8", "surrogatepass")).digest()
         roles: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
         salts: dict[Role, bytes] = {role: digest[:15] + bytes([number]) for number, role in enumerate(roles)}
         salt = digest[:15] + bytes([len(roles)])
-        return Plan(guards, digest, salts, salt, frozenset().union(*(each.roles for each in guards)))
+        roles_read = frozenset[Role]().union(*(each.roles for each in guards))
+        passes = tuple((Verdict(each.name, "allow", side), (each.name, side, "allow", route)) for each in guards)
+        return Plan(guards, digest, salts, salt, roles_read, passes)
 
     def _install(self, config: GuardConfig, asked: Mapping[str, str]) -> Installed:
         name = name_of(config)

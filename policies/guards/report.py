@@ -61,13 +61,14 @@ class Reporter:
                 record.guard = graver(record.guard, each.done)
         if unread:
             record.guards += [Verdict("*", "not_scanned", side, where) for where in unread[:_MOST]]
-        route = call.route.name
-        for index, installed in enumerate(plan.guards):
-            if index not in gravest:
-                record.guards.append(Verdict(installed.name, "allow", side))
-            self._security.count(installed.name, side, gravest.get(index, "allow"), route)
+        for index, (verdict, counted) in enumerate(plan.passes):
+            if index in gravest:
+                self._security.count((verdict.guard, side, gravest[index], call.route.name))
+            else:
+                record.guards.append(verdict)
+                self._security.count(counted)
         if unread:
-            self._security.count("*", side, "not_scanned", route)
+            self._security.count(("*", side, "not_scanned", call.route.name))
         record.guard = graver(record.guard, "not_scanned" if unread else "allow")
 
     def _one(self, call: Call, installed: Installed, side: Side, told: Told, *, shadow: bool) -> None:

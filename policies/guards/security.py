@@ -19,6 +19,10 @@ _EXCERPT: Final = 2_000
 """Characters of a text that a line may hold where texts are asked for."""
 
 
+Counted = tuple[str, str, str, str]
+"""Guard, side, action and route."""
+
+
 class Count(msgspec.Struct, frozen=True):
     """How often a guard gave a verdict, by what it is about."""
 
@@ -37,12 +41,12 @@ class Security:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self.totals: Counter[tuple[str, str, str, str]] = Counter()
-        """By (guard, side, action, route). Actions: allow, flag, redact, block, shadow, not_scanned, error."""
+        self.totals: Counter[Counted] = Counter()
+        """Actions: allow, flag, redact, block, shadow, not_scanned, error."""
 
-    def count(self, guard: str, side: str, action: str, route: str) -> None:
+    def count(self, verdict: Counted) -> None:
         """One more."""
-        self.totals[guard, side, action, route] += 1
+        self.totals[verdict] += 1
 
     def counts(self) -> list[Count]:
         """All of them, sorted by what they are about."""

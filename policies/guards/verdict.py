@@ -12,12 +12,13 @@ Action = Literal["allow", "flag", "redact", "block", "not_scanned"]
 
 GRAVITY: Final = ("", "off", "allow", "not_scanned", "flag", "redact", "block")
 """What the header of an answer can say of all guards together, from the least to the gravest."""
+_RANKS: Final = {said: rank for rank, said in enumerate(GRAVITY)}
 
 
 def graver(said: str, action: str) -> str:
     """The graver of two; what the header cannot say (a guard's own failure) counts as not scanned."""
-    action = action if action in GRAVITY else "not_scanned"
-    return action if GRAVITY.index(action) > GRAVITY.index(said) else said
+    action = action if action in _RANKS else "not_scanned"
+    return action if _RANKS[action] > _RANKS[said] else said
 
 
 class Span(msgspec.Struct, frozen=True, order=True, gc=False):
