@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from litestar.types import HTTPScope, Receive, Send
 
 from proxy.at_once import lines_of
-from proxy.call import NANO, Call, Outcome, Record, Window
+from proxy.call import NANO, Call, Outcome, Record
 from proxy.client import Client
 from proxy.endpoints import Endpoint
 from proxy.errors import (
@@ -279,18 +279,18 @@ def _head(extra: Mapping[str, str], call: Call, client: Client) -> bytes:
         lines.append(b"x-lockgate-similarity: %.4f\r\n" % record.similarity)
     if record.cost is not None:
         lines.append(b"x-lockgate-cost-usd: %.9f\r\n" % (record.cost / NANO))
-    if record.requests is not None:
-        lines.append(_window(record.requests, _REQUESTS))
-    if record.tokens is not None:
-        lines.append(_window(record.tokens, _TOKENS))
+    requests, tokens = record.requests, record.tokens
+    reset = b"" if requests is None else spell(requests.reset).encode()
+    if requests is not None:
+        lines.append(_REQUESTS % (requests.limit, requests.remaining, reset))
+    if tokens is not None:
+        if requests is None or requests.reset != tokens.reset:
+            reset = spell(tokens.reset).encode()
+        lines.append(_TOKENS % (tokens.limit, tokens.remaining, reset))
     for name, value in extra.items():
         lines.append(b"%b: %b\r\n" % (name.encode("latin-1"), _clean(value)))
     lines.append(client.extra)
     return b"".join(lines)
-
-
-def _window(window: Window, form: bytes) -> bytes:
-    return form % (window.limit, window.remaining, spell(window.reset).encode())
 
 
 def _clean(value: str) -> bytes:
