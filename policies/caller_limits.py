@@ -90,7 +90,7 @@ class CallerLimits:
         record = call.record
         standing = note(record, grant, terms.requests, asked.tokens)
         if grant.refused is not None:
-            raise _refusal(terms.requests, grant.refused, grant.standings)
+            raise _refusal(asked.tokens, grant.refused, grant.standings)
         taken = _Taken(self._store, record, asked.prompt, asked.tokens, standing, lease)
         try:
             reply = await next(call)
@@ -132,7 +132,7 @@ def _asked(call: Call, terms: _Terms) -> _Asked:
     return _Asked((*claims, tokens), tokens, prompt)
 
 
-class _Taken(msgspec.Struct):
+class _Taken(msgspec.Struct, gc=False):
     """What one call has taken, and gives back or pays for exactly once."""
 
     store: LimitStore
@@ -178,10 +178,10 @@ class _Taken(msgspec.Struct):
             self.record.tokens = Window(window.limit, remaining, window.reset)
 
 
-def _refusal(requests: Claim | None, refused: Claim | Lease, standings: Sequence[Standing]) -> RateLimited:
+def _refusal(tokens: Claim | None, refused: Claim | Lease, standings: Sequence[Standing]) -> RateLimited:
     if isinstance(refused, Lease):
         message = f"Rate limit reached: {refused.amount} calls at the same time. Try again when one of them is over."
         return RateLimited(message, unit="requests", headers=retry_headers(_RETRY_PARALLEL))
-    if refused is requests:
-        return refusal(refused, standings[0], "requests")
-    return refusal(refused, standings[-1], "tokens")
+    if refused is tokens:
+        return refusal(refused, standings[-1], "tokens")
+    return refusal(refused, standings[0], "requests")

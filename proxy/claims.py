@@ -31,7 +31,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     until: float
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """The answer: a standing for each claim, in order, and what was refused (None: nothing).
 
     Without standings nothing was counted: the store is away, and configuration lets calls pass then.

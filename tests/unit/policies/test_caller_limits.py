@@ -272,6 +272,16 @@ async def test_a_caller_that_was_changed_meets_its_new_limits_at_once(monkeypatc
     assert len(policy._known) <= 2
 
 
+async def test_a_caller_read_anew_is_the_same_caller() -> None:
+    """A token is verified every minute: what was begun goes on, and a refusal still says what ran out."""
+    handle = limited(answering(), requests=Rate((1, 60)), tokens=TOKENS)
+    call = call_of()
+    await send(handle, call)
+    with pytest.raises(RateLimited) as caught:
+        await handle(call.replace(caller=msgspec.structs.replace(KEY)))
+    assert json.loads(caught.value.body())["error"]["type"] == "requests"
+
+
 async def test_a_store_that_is_away_leaves_no_trace_in_the_headers() -> None:
     """Nothing was counted, nothing is corrected; a place it may have given is given back."""
     released: list[Lease] = []
