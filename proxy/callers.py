@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from proxy.call import Caller
-from proxy.credentials import bad_key, presented
+from proxy.credentials import bad_key, offered, presented
 from proxy.errors import RateLimited, Unauthenticated, retry_headers
 from proxy.failures import Failures
 from proxy.values import Secret
@@ -97,8 +97,11 @@ class Callers:
         return caller if caller is not None else await self._find(presented(headers), self.client(headers, peer))
 
     def recall(self, headers: Mapping[str, str]) -> Caller | None:
-        """The caller that `find` would find, at once, from memory; None says nothing. Raises Unauthenticated, BadRequest."""
-        text = presented(headers)
+        """The caller that `find` would find, at once, from memory; None says nothing. Raises Unauthenticated, BadRequest.
+
+        Only what `find` has let in is in memory, so it is not looked at again whether it could be a key.
+        """
+        text = offered(headers)
         source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
         return source.recall(_digest(text)) if source is not None else None
 

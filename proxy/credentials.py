@@ -13,11 +13,22 @@ _KEY = re.compile(r"[!#-+\--\[\]-~]*")
 
 
 def presented(headers: Mapping[str, str]) -> str:
-    """The one key or token of a request: from `Authorization: Bearer`, `x-api-key` or `api-key`.
+    """The one key or token of a request, which `can_be_presented`.
+
+    Raises Unauthenticated (nothing is presented, or nothing that could be a key), BadRequest.
+    """
+    found = offered(headers)
+    if not can_be_presented(found):
+        raise bad_key()
+    return found
+
+
+def offered(headers: Mapping[str, str]) -> str:
+    """What a request presents: from `Authorization: Bearer`, `x-api-key` or `api-key`; anything, but something.
 
     Several headers may say the same. Different ones are refused rather than ranked: who stands before us may have
     gone by another one than we would. `headers` are in lower case, repeated ones joined by commas.
-    Raises Unauthenticated (nothing is presented, or nothing that could be a key), BadRequest.
+    Raises Unauthenticated (nothing is presented), BadRequest.
     """
     found = _bearer(headers.get("authorization", ""))
     for name in _OTHERS:
@@ -33,8 +44,6 @@ def presented(headers: Mapping[str, str]) -> str:
         raise Unauthenticated(
             "You didn't provide an API key. Send it as a bearer token: `Authorization: Bearer YOUR_KEY`."
         )
-    if not can_be_presented(found):
-        raise bad_key()
     return found
 
 
