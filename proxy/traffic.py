@@ -20,6 +20,8 @@ _QUARTER = 900
 _QUARTERS = 4
 _KEYS = 500
 """Different callers, routes and deployments, each, that a quarter of an hour tells apart."""
+_OPEN = 32
+"""Different ones of whom calls are counted before they are added up: never many at a time."""
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
 _NO_FAILURE = ("ok", "refused")
@@ -41,7 +43,9 @@ class Tally:
     def merge(self, other: "Tally") -> None:
         """Add another one's sums."""
         for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            more = getattr(other, name)
+            if more:
+                setattr(self, name, getattr(self, name) + more)
         for mine, theirs in ((self.latency, other.latency), (self.first, other.first)):
             for number, count in theirs.items():
                 mine[number] += count
@@ -131,6 +135,8 @@ class Traffic:
         self._amendments = Amendments()
         self._second = int(now())
         self._tally = Tally()
+        self._open: dict[tuple[str, str, str], Tally] = {}
+        """What is not in the second's tally and the quarter's yet, by caller, route and deployment."""
         self._quarters: deque[Quarter] = deque([Quarter(self._second)], maxlen=_QUARTERS)
         self._quarter = self._quarters[-1]
 
@@ -144,19 +150,18 @@ class Traffic:
             return
         if record.outcome != "complete":
             self._amendments.remember(record)
-        quarter = self._quarter
-        duration = bucket(record.duration)
-        first = bucket(record.first_content) if record.stream and record.first_content is not None else None
         place = f"{record.provider} {record.upstream_model}" if record.provider else ""
-        _count(self._tally, record, duration, first)
-        _count(_of(quarter.callers, record.caller), record, duration, first)
-        _count(_of(quarter.routes, record.route), record, duration, first)
-        if place:
-            _count(_of(quarter.deployments, place), record, duration, first)
+        whose = (record.caller, record.route, place)
+        tally = self._open.get(whose)
+        if tally is None:
+            if len(self._open) >= _OPEN:
+                self._close()
+            tally = self._open[whose] = Tally()
+        _count(tally, record)
         for verdict in record.guards:
             if verdict.action != "allow":
                 action = f"{verdict.action} (shadow)" if verdict.shadow else verdict.action
-                quarter.guards[verdict.guard, verdict.side, action] += 1
+                self._quarter.guards[verdict.guard, verdict.side, action] += 1
 
     def _amend(self, record: Record) -> None:
         """In the charts only: the tables have the call as it was counted."""
@@ -173,11 +178,13 @@ class Traffic:
     def totals(self, span: Range) -> Json:
         """Sums and percentiles over a range, up to now."""
         whole = self._rings[span].total(self._advance())
+        self._close()
         whole.merge(self._tally)
         return whole.sums()
 
     def busiest(self, most: int) -> Json:
         """The callers, routes and deployments with the most calls since `since`, and what guards did, by name."""
+        self._close()
         return {
             "since": self._quarters[0].at,
             "callers": _busiest([each.callers for each in self._quarters], most),
@@ -193,8 +200,20 @@ class Traffic:
             self._turn(now)
         return now
 
+    def _close(self) -> None:
+        """Add what came since to the second and the quarter."""
+        quarter = self._quarter
+        for (caller, route, place), tally in self._open.items():
+            self._tally.merge(tally)
+            _of(quarter.callers, caller).merge(tally)
+            _of(quarter.routes, route).merge(tally)
+            if place:
+                _of(quarter.deployments, place).merge(tally)
+        self._open.clear()
+
     def _turn(self, second: int) -> None:
         """The current second is over."""
+        self._close()
         if any(getattr(self._tally, name) for name in _SUMS):
             for ring in self._rings.values():
                 ring.add(self._second, self._tally)
@@ -216,11 +235,11 @@ def _of(tallies: dict[str, Tally], name: str) -> Tally:
     return tally
 
 
-def _count(tally: Tally, record: Record, duration: int, first: int | None) -> None:
+def _count(tally: Tally, record: Record) -> None:
     tally.calls += 1
-    tally.latency[duration] += 1
-    if first is not None:
-        tally.first[first] += 1
+    tally.latency[bucket(record.duration)] += 1
+    if record.stream and record.first_content is not None:
+        tally.first[bucket(record.first_content)] += 1
     if record.usage is not None:
         tally.tokens += record.usage.prompt + record.usage.completion
     if record.cost:
