@@ -71,13 +71,13 @@ class LazyStorage(Storage):
                 refused = claim
         if refused is None and lease is not None and len(self._places.get(lease.key, ())) >= lease.amount:
             refused = lease
-        if refused is None and lease is not None:
+        if refused is None and lease is not None and lease.holder:
             self._places.setdefault(lease.key, set()).add(lease.holder)
         standings: list[Standing] = []
         for claim, window in zip(claims, found, strict=True):
             if refused is None:
                 window = window or self._begin(claim.key, claim.seconds, now)  # noqa: PLW2901 - the one it is now
-                window.used += claim.cost
+                window.used += claim.cost - claim.back
             standings.append(_NOWHERE if window is None else Standing(window.used, window.until - now, window.until))
         return Grant(tuple(standings), refused)
 

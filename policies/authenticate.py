@@ -1,12 +1,14 @@
 """Nobody calls who does not say who they are: virtual keys, tokens issued here, tokens of other issuers."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Annotated, Protocol
 
 import msgspec
 
+from policies.again import Again
 from proxy.authority import IssuerConfig, LoginConfig
-from proxy.call import Call, Caller
+from proxy.call import Call, Caller, Record
 from proxy.chain import Handler
 from proxy.reply import Reply
 from proxy.values import Duration, duration
@@ -39,6 +41,10 @@ class FindsCallers(Protocol):
         """At once, from memory; None says nothing. Raises Unauthenticated, BadRequest."""
         ...
 
+    def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
+        """What `recall` says of these headers, whenever it is asked. Raises Unauthenticated, BadRequest."""
+        ...
+
     async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
         """Raises Unauthenticated, BadRequest, RateLimited, Overloaded."""
         ...
@@ -55,11 +61,22 @@ class Authenticate:
         caller = self._callers.recall(call.headers)
         return self._found(call, next) if caller is None else next(_known(call, caller))
 
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """As long as the same key is found with the same caller."""
+        remembered = self._callers.remembered(call.headers)
+        caller = remembered()
+        if caller is None:
+            return None
+        return call.replace(caller=caller), Again(lambda: remembered() is caller, partial(_note, caller))
+
     async def _found(self, call: Call, next_handler: Handler) -> Reply:
         return await next_handler(_known(call, await self._callers.find(call.headers, call.peer)))
 
 
 def _known(call: Call, caller: Caller) -> Call:
-    record = call.record
-    record.caller, record.owner, record.tags = caller.id, caller.owner, caller.tags
+    _note(caller, call.record)
     return call.replace(caller=caller)
+
+
+def _note(caller: Caller, record: Record) -> None:
+    record.caller, record.owner, record.tags = caller.id, caller.owner, caller.tags

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from proxy.call import NO_CONTROLS, CacheControls, Call, Caller
+from policies.again import NOTHING, Again
+from proxy.call import NO_CONTROLS, CacheControls, Call, Caller, Record
 from proxy.chain import Handler
 from proxy.errors import BadRequest
 from proxy.reply import Reply
@@ -37,15 +38,27 @@ class ReadCacheControls:
 
     def __call__(self, call: Call, next: Handler, /) -> Awaitable[Reply]:  # noqa: A002
         """Pass on a call that has its controls, and no member `cache`."""
-        headers, members = call.headers, call.head.members
-        if _MEMBER in members:
-            rest = {name: raw for name, raw in members.items() if name != _MEMBER}
-            call.record.changed.append(_MEMBER)
-            call = call.replace(head=call.head.with_members(rest))
-        elif _ASKING.isdisjoint(headers):
-            return next(call)
-        given = {**_member(members.get(_MEMBER)), **_directives(headers.get("cache-control", "")), **_ours(call)}
-        return next(call.replace(cache=_controls(given)))
+        return next(_controlled(call))
+
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """The controls are the same; that the member goes no further is written down."""
+        return _controlled(call), Again(act=_note) if _MEMBER in call.head.members else NOTHING
+
+
+def _controlled(call: Call) -> Call:
+    headers, members = call.headers, call.head.members
+    if _MEMBER in members:
+        rest = {name: raw for name, raw in members.items() if name != _MEMBER}
+        _note(call.record)
+        call = call.replace(head=call.head.with_members(rest))
+    elif _ASKING.isdisjoint(headers):
+        return call
+    given = {**_member(members.get(_MEMBER)), **_directives(headers.get("cache-control", "")), **_ours(call)}
+    return call.replace(cache=_controls(given))
+
+
+def _note(record: Record) -> None:
+    record.changed.append(_MEMBER)
 
 
 def _controls(given: Given) -> CacheControls:

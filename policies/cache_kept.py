@@ -58,9 +58,9 @@ class Served:
         self._hits: OrderedDict[str, Hit] = OrderedDict()
         self._twins: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def note(self, call: Call, hit: Hit) -> None:
+    def note(self, call_id: str, hit: Hit) -> None:
         """Remember one, and forget the oldest."""
-        self._hits[call.id] = hit
+        self._hits[call_id] = hit
         if len(self._hits) > self._keep:
             self._hits.popitem(last=False)
 
@@ -68,7 +68,7 @@ class Served:
         """This call shares the reply of the leader's, by its id: what answered that one answered this one as well."""
         hit = self._hits.get(leader)
         if hit is not None:
-            self.note(call, msgspec.structs.replace(hit, partition=call.caller.partition, caller=call.caller.id))
+            self.note(call.id, msgspec.structs.replace(hit, partition=call.caller.partition, caller=call.caller.id))
 
     def find(self, call_id: str) -> Hit | None:
         """The hit that answered this call, if it is still remembered."""

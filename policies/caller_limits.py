@@ -1,9 +1,11 @@
 """What one caller may ask for: requests and tokens in a window of time, and calls at the same time."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
+from policies.again import NOTHING, Again
 from policies.token_estimate import estimate
 from policies.windows import note, refusal
 from proxy.call import Call, Caller, Outcome, Record, Window
@@ -101,6 +103,26 @@ class CallerLimits:
             taken.settle()
         reply.on_close(taken.close)
         return reply
+
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """Each takes its share; but no tokens, and the place it leaves at once."""
+        if self._store.claim_now(()) is None:
+            return None
+        terms = self._known.get(id(call.caller)) or self._terms(call.caller)
+        asked = _asked(call, terms)
+        if asked.tokens is not None:
+            tokens = msgspec.structs.replace(asked.tokens, back=asked.tokens.cost)
+            asked = _Asked((*asked.claims[:-1], tokens), tokens)
+        if not asked.claims and terms.place is None:
+            return call, NOTHING
+        return call, Again(act=partial(self._pass, terms, asked))
+
+    def _pass(self, terms: _Terms, asked: _Asked, record: Record) -> None:
+        grant = self._store.claim_now(asked.claims, terms.place)
+        if grant is not None:
+            note(record, grant, terms.requests, asked.tokens)
+            if grant.refused is not None:
+                raise _refusal(asked.tokens, grant.refused, grant.standings)
 
     def _terms(self, caller: Caller) -> _Terms:
         """Made once for each caller, who is told apart by identity and so kept alive."""

@@ -1,10 +1,12 @@
 """So many requests of one address before anyone asks who it is."""
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Literal
 
 import msgspec
 
+from policies.again import NOTHING, Again
 from policies.client_address import ClientAddress, is_network
 from policies.windows import note, refusal
 from proxy.call import Call, Record
@@ -58,17 +60,33 @@ class ClientLimits:
         """Pass on what is within the limit."""
         if not self._all and _presents_virtual_key(call):
             return next(call)
-        address = self._addresses.of(call.peer, call.headers.get("x-forwarded-for"))
-        claim = self._claims.get(address) or self._claim(address)
+        claim = self._claim_of(call)
         grant = self._store.claim_now((claim,))
         if grant is None:
             return self._asked(call, next, claim)
         _hold(call.record, claim, grant)
         return next(call)
 
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """Each counts."""
+        if not self._all and _presents_virtual_key(call):
+            return call, NOTHING
+        if self._store.claim_now(()) is None:
+            return None
+        return call, Again(act=partial(self._count, self._claim_of(call)))
+
+    def _count(self, claim: Claim, record: Record) -> None:
+        grant = self._store.claim_now((claim,))
+        if grant is not None:
+            _hold(record, claim, grant)
+
     async def _asked(self, call: Call, next_handler: Handler, claim: Claim) -> Reply:
         _hold(call.record, claim, await self._store.claim((claim,)))
         return await next_handler(call)
+
+    def _claim_of(self, call: Call) -> Claim:
+        address = self._addresses.of(call.peer, call.headers.get("x-forwarded-for"))
+        return self._claims.get(address) or self._claim(address)
 
     def _claim(self, address: str) -> Claim:
         amount, seconds = self._rate

@@ -154,7 +154,7 @@ class EmbeddingCache:
         costs = [each.facts.cost for each in found if each.facts.cost is not None]
         record.saved = sum(costs) if len(costs) == len(found) else None
         entry, *others = dict.fromkeys(each.facts.id for each in found)
-        self._kept.served.note(batch.call, Hit("exact", caller.partition, caller.id, entry, others=tuple(others)))
+        self._kept.served.note(batch.call.id, Hit("exact", caller.partition, caller.id, entry, others=tuple(others)))
         age = self._now() - min(each.facts.created for each in found)
         body = _body([each.item for each in found], found[0].top, tokens)
         return Reply.whole(body, headers={"age": str(int(max(0.0, age)))})

@@ -13,7 +13,7 @@ from policies.cache_kept import ExactKept, Hit
 from policies.cache_memory import Ready
 from policies.embedding_cache import EmbeddingCache
 from policies.fingerprint import canonical, fingerprint, why_not_shareable
-from proxy.call import Call, Outcome
+from proxy.call import Call, Outcome, Record
 from proxy.chain import Handler
 from proxy.endpoints import EMBEDDINGS
 from proxy.entries import Entry, StoreUnavailable
@@ -101,10 +101,24 @@ class ExactCache:
         held = self._kept.memory.get(call.fingerprint[:16].hex())
         if not isinstance(held, Ready) or not (call.cache.exact and call.cache.look_up):
             return None
-        reply = None if self.why_not(call) is not None else self._served(call, held)
-        if reply is not None:
-            self._kept.counts.hits_memory += 1
-        return reply
+        return None if self.why_not(call) is not None else self._served(call, held)
+
+    def entry_of(self, call: Call) -> str:
+        """The id under which an answer to this call is kept."""
+        return (call.fingerprint or self._key(call))[:16].hex()
+
+    def recall(self, entry: str) -> Ready | None:
+        """The answer in memory."""
+        held = self._kept.memory.get(entry)
+        return held if isinstance(held, Ready) else None
+
+    async def fetch(self, call: Call) -> Ready | None:
+        """The answer in the store; None also where that is away."""
+        key = call.fingerprint or self._key(call)
+        try:
+            return await self._fetch(call, key[:16].hex(), key)
+        except StoreUnavailable:
+            return None
 
     def why_not(self, call: Call) -> str | None:
         """Why this call is neither looked up nor stored; None when it is."""
@@ -153,8 +167,6 @@ class ExactCache:
         if reply is None:
             call.record.cache = "miss"
             self._kept.counts.misses += 1
-        else:
-            self._kept.counts.hits_memory += 1
         return reply
 
     async def _look_up(self, call: Call, key: bytes) -> Reply | None:
@@ -165,12 +177,10 @@ class ExactCache:
             record.cache = "bypass"
             counts.unavailable += 1
             return None
-        reply = None if ready is None else self._served(call, ready)
+        reply = None if ready is None else self._served(call, ready, fetched=True)
         if reply is None:
             record.cache = "miss"
             counts.misses += 1
-        else:
-            counts.hits_store += 1
         return reply
 
     async def _fetch(self, call: Call, entry_id: str, key: bytes) -> Ready | None:
@@ -183,8 +193,26 @@ class ExactCache:
         self._kept.memory.put(ready, cleared=cleared)
         return ready
 
-    def _served(self, call: Call, ready: Ready) -> Reply | None:
+    def _served(self, call: Call, ready: Ready, *, fetched: bool = False) -> Reply | None:
         """The entry as this call's reply; None when it is too old, or has not the shape that is asked for."""
+        reply = self.reply(call, ready)
+        if reply is not None:
+            self.note(call, call.record, ready, fetched=fetched)
+            reply.served = call
+        return reply
+
+    def note(self, call: Call, record: Record, ready: Ready, *, fetched: bool) -> None:
+        """It is served to a call like this one, which has this record."""
+        counts = self._kept.counts
+        if fetched:
+            counts.hits_store += 1
+        else:
+            counts.hits_memory += 1
+        record.cache, record.usage, record.cost, record.saved = "hit-exact", ready.usage, 0, ready.facts.cost
+        self._kept.served.note(record.id, Hit(_TIER, call.caller.partition, call.caller.id, ready.facts.id))
+
+    def reply(self, call: Call, ready: Ready) -> Reply | None:
+        """The answer in the shape that the call asks for; None where it has not that shape, or is too old for it."""
         age = max(0.0, self._now() - ready.facts.created)
         if call.cache.max_age is not None and age > call.cache.max_age:
             return None
@@ -194,16 +222,9 @@ class ExactCache:
             if events is None:
                 return None
             self._kept.memory.grown(ready)
-            reply = Reply.recorded(events, headers=headers)
-        else:
-            body = ready.whole()
-            if body is None:
-                return None
-            reply = Reply.whole(body, headers=headers)
-        record = call.record
-        record.cache, record.usage, record.cost, record.saved = "hit-exact", ready.usage, 0, ready.facts.cost
-        self._kept.served.note(call, Hit(_TIER, call.caller.partition, call.caller.id, ready.facts.id))
-        return reply
+            return Reply.recorded(events, headers=headers)
+        body = ready.whole()
+        return None if body is None else Reply.whole(body, headers=headers)
 
     def _keep_when_over(self, call: Call, key: bytes, reply: Reply) -> None:
         collected = Collected(self._config.max_answer)

@@ -1,8 +1,10 @@
 """Guards on what a client sends: every text of every endpoint is judged before anything is done with it."""
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final
 
+from policies.again import NOTHING, Again
 from policies.guards.asking import Asker, is_needed, not_asked
 from policies.guards.judge import Finding, Judge, Memory
 from policies.guards.plan import Guards, Plan
@@ -44,9 +46,22 @@ class InputGuards:
             return next(call)
         digest = self._digest(call, plan)
         if digest is not None and self._passed.find(digest) is not None:
-            self._reporter.tell(call, plan, "input", ())
+            self._reporter.passed(plan, call.record)
             return next(call)
         return self._judged(call, next, plan, digest)
+
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """As long as it is remembered that nothing was found."""
+        plan = self._guards.of(call).input
+        if not plan.guards:
+            return call, NOTHING
+        digest = self._digest(call, plan)
+        if digest is None or self._passed.find(digest) is None:
+            return None
+        return call, Again(
+            lambda: self._passed.find(digest) is not None,
+            partial(self._reporter.passed, plan),
+        )
 
     async def _judged(self, call: Call, next_handler: Handler, plan: Plan, digest: bytes | None) -> Reply:
         texts = read_texts(call)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
+from policies.again import NOTHING, Again
 from proxy.call import Call
 from proxy.chain import Handler
 from proxy.errors import Forbidden
@@ -25,6 +26,10 @@ class LocalOnly:
         """Pass on what comes from here. Raises Forbidden."""
         self.check(call.headers.get("host", ""), call.headers.get("origin"))
         return next(call)
+
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """Its headers are the same."""
+        return call, NOTHING
 
     def check(self, host: str, origin: str | None) -> None:
         """Look at a request's two headers. Raises Forbidden."""

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Mapping
 
 import msgspec
 
+from policies.again import NOTHING, Again
 from policies.token_estimate import MAX_TOKENS
-from proxy.call import Call, Head
+from proxy.call import Call, Head, Record
 from proxy.chain import Handler
 from proxy.endpoints import RESPONSES
 from proxy.errors import BadRequest, ParameterOutOfBounds
@@ -91,16 +92,30 @@ class Parameters:
         """Pass the call on as it is, or changed."""
         return next(self.held(call))
 
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """What is changed is the same."""
+        bound = self._bound(call)
+        if bound is None:
+            return call, NOTHING
+        _note(bound, call.record)
+        changed, numbers = [*call.record.changed], call.record.parameters
+
+        def act(record: Record) -> None:
+            record.changed, record.parameters = changed.copy(), numbers
+
+        return call.replace(head=bound.head), Again(act=act)
+
     def held(self, call: Call) -> Call:
         """The call within its bounds. Raises ParameterOutOfBounds, BadRequest."""
-        rules = self._rules(call)
-        bound = call.head.derive("bounds", rules, lambda: _bound(call, rules))
+        bound = self._bound(call)
         if bound is None:
             return call
-        record = call.record
-        record.changed = [*record.changed, *bound.changed]
-        record.parameters = {**record.parameters, **bound.numbers}
+        _note(bound, call.record)
         return call.replace(head=bound.head)
+
+    def _bound(self, call: Call) -> _Bound | None:
+        rules = self._rules(call)
+        return call.head.derive("bounds", rules, lambda: _bound(call, rules))
 
     def _rules(self, call: Call) -> _Rules:
         """Made once for each route and each caller's bounds, which are told apart by identity and so kept alive."""
@@ -114,6 +129,11 @@ class Parameters:
             self._known.clear()
         self._known[(id(own), id(narrower), clamp)] = (own, narrower, rules)
         return rules
+
+
+def _note(bound: _Bound, record: Record) -> None:
+    record.changed = [*record.changed, *bound.changed]
+    record.parameters = {**record.parameters, **bound.numbers}
 
 
 def _bound(call: Call, rules: _Rules) -> _Bound | None:

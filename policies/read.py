@@ -2,11 +2,13 @@
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 import zstandard
 
+from policies.again import Again
 from policies.readings import NAME, Reading, Readings, read
-from proxy.call import Call, no_body
+from proxy.call import Call, Record, no_body, nothing_arrived
 from proxy.chain import Handler
 from proxy.errors import BadRequest, BodyTooLarge, Overloaded, UnknownModel, UnsupportedMedia
 from proxy.reply import Reply
@@ -51,17 +53,32 @@ class ReadBody:
             self._readings.keep(call, body, reading)
         return reply
 
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """The same is written down; which route it is, and who may use it, stands as long as configuration and caller."""
+        decode = decoder(call)
+        body = call.body if decode is None else decode(call.body, self._limit)
+        reading = self._readings.find(call, body)
+        if reading is None:
+            return None
+        told = self._told(call, body, reading)
+        return told, Again(act=partial(_note, reading, told.record.session, told.route.name))
+
     def _told(self, call: Call, body: bytes, reading: Reading) -> Call:
-        record, head = call.record, reading.head
-        record.model, record.stream, record.prompt = head.model[:NAME], head.stream, reading.prompt
-        record.parameters, record.user = reading.parameters, reading.user
-        record.session = call.headers.get("x-session-id", "")[:NAME]
+        head = reading.head
+        _note(reading, call.headers.get("x-session-id", "")[:NAME], "", call.record)
         if not call.caller.may_use(head.model):
             raise UnknownModel(head.model)
         route = self._router.find(head.model)
-        record.route = route.name
+        call.record.route = route.name
         # what still holds the call later must not hold the client's connection with it
-        return call.replace(head=head, body=body, route=route, read_body=no_body)
+        return call.replace(head=head, body=body, route=route, read_body=no_body, arrived=nothing_arrived)
+
+
+def _note(reading: Reading, session: str, route: str, record: Record) -> None:
+    head = reading.head
+    record.model, record.stream, record.prompt = head.model[:NAME], head.stream, reading.prompt
+    record.parameters, record.user = reading.parameters, reading.user
+    record.session, record.route = session, route
 
 
 def decoder(call: Call) -> Callable[[bytes, int], bytes] | None:

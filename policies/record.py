@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 from proxy.call import Call, Outcome, Record
@@ -122,13 +123,21 @@ class WriteRecord:
             raise
         record.status = reply.status
         record.first_content = self._now() - record.started
+        if reply.at_hand is not None:  # the edge sends it as one, and asks for no item
+            record.outcome = _told(reply.ending or "complete", record)
+            texts = self.texts_of(call)
+            self.write(call, texts)
+            reply.on_close(partial(self.closed, call, texts))
+            return reply
         seal = _Seal(self, call)
-        if reply.at_hand is not None:
-            seal.put(reply.ending or "complete")  # the edge sends it as one, and asks for no item
-        else:
-            reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)
+        reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)
         reply.on_close(seal.close)
         return reply
+
+    def closed(self, call: Call, texts: Texts | None, outcome: Outcome) -> None:
+        """A reply whose record is written has ended like this."""
+        if _told(outcome, call.record) != call.record.outcome:
+            self.amend(call, texts, outcome)
 
     def amend(self, call: Call, texts: Texts | None = None, outcome: Outcome | None = None) -> None:
         """Write the record of a call again, now that more is known, such as another `outcome`; not before it is sealed."""
@@ -185,13 +194,12 @@ class _Seal:
             else:
                 self.put("upstream_interrupted" if isinstance(error, UpstreamInterrupted) else "error")
 
-    async def close(self, outcome: Outcome) -> None:
+    def close(self, outcome: Outcome) -> None:
         """It has ended like this."""
-        record = self._call.record
         if not self._sealed:
             self.put(outcome)
-        elif _told(outcome, record) != record.outcome:
-            self._policy.amend(self._call, self._texts, outcome)
+        else:
+            self._policy.closed(self._call, self._texts, outcome)
 
 
 def _told(outcome: Outcome, record: Record) -> Outcome:

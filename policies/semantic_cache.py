@@ -310,7 +310,7 @@ class SemanticCache:
         record.usage, record.cost, record.saved = ready.usage, 0, ready.facts.cost
         pair = Pair(asked.text, entry.meta["text"], candidate.similarity, asked.partition, entry.route, threshold)
         hit = Hit(TIER, call.caller.partition, call.caller.id, entry.id, pair)
-        self._kept.served.note(call, hit)
+        self._kept.served.note(call.id, hit)
         if self._checker is not None:
             self._checker.check(call, hit, stored)
         return reply

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
+from policies.again import NOTHING, Again
 from policies.cache_controls import PartitionBy, partition_of
 from policies.fingerprint import fingerprint, is_shareable
 from policies.flight import Flight, Seat
@@ -66,6 +67,10 @@ class SingleFlight:
         call = call.replace(fingerprint=same)
         ready = self._at_hand(call) if self._at_hand is not None else None
         return ready if ready is not None else await self._aboard(call, next)
+
+    def again(self, call: Call) -> tuple[Call, Again] | None:
+        """What is at hand needs no flight."""
+        return call, NOTHING
 
     async def _aboard(self, call: Call, next_handler: Handler) -> Reply:
         shape = b"\x01" if call.head.stream else b"\x00"

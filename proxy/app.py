@@ -1,6 +1,7 @@
 """The composition root: which policies stand in which order, and what they are made of."""
 
 import importlib
+import itertools
 import ssl
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from adapters.fake_transport import FakeTransport
 from adapters.network import proxies_in, tls_context
 from adapters.transport import Transport
 from adapters.transport_aiohttp import AiohttpTransport
+from policies.again import Repeatable
 from policies.attempt import SendOnce
 from policies.authenticate import Authenticate
 from policies.budget import EnforceBudgets
@@ -28,6 +30,7 @@ from policies.parameters import Parameters, told
 from policies.read import ReadBody
 from policies.record import KeepTexts, Kept, WriteRecord
 from policies.rename import Rename
+from policies.repeats import Repeats
 from policies.semantic_cache import SemanticCache
 from policies.short_form import ShortForm
 from policies.single_flight import SingleFlight
@@ -52,6 +55,8 @@ from proxy.semantic import make_semantic_cache
 from proxy.version import VERSION
 
 Named = tuple[str, Policy]
+_REPEATS = 4 * 1024 * 1024
+"""Bytes of calls that the exact cache answered, for the next like them."""
 
 
 class Doors(msgspec.Struct, frozen=True):
@@ -180,13 +185,11 @@ def policies(
         keepers.sinks,
         time.time,
         log=keepers.outbox,
-        at_once=(keepers.access_log,),
+        at_once=(keepers.access_log,) if config.log.access else (),
         kept=kept,
         before_seal=(costs.seal,),
     )
     before: list[tuple[str, Policy | None]] = [
-        # sees everything, refusals too
-        ("record", record),
         # before anyone asks who it is
         ("client_limits", _client_limits(config, keepers)),
         # before a body is read: who may not call costs next to nothing
@@ -223,7 +226,20 @@ def policies(
         # inside of failover: each deployment has its own names
         ("rename", Rename() if any(each.rename for each in config.deployments) else None),
     ]
-    return _present(before), _present(after)
+    first: list[tuple[str, Policy | None]] = [
+        # sees everything, refusals too
+        ("record", record),
+        # outside of all that a call is spared when it is equal to one that the exact cache answered
+        ("repeats", _repeats([*_present(before), *_present(after)], exact)),
+    ]
+    return _present(first + before), _present(after)
+
+
+def _repeats(behind: list[Named], exact: ExactCache | None) -> Repeats | None:
+    """None where a policy in front of the cache sees every call, such as one that keeps texts."""
+    between = [policy for _, policy in itertools.takewhile(lambda each: each[1] is not exact, behind)]
+    known = [policy for policy in between if isinstance(policy, Repeatable)]
+    return Repeats(known, exact, _REPEATS) if exact is not None and len(known) == len(between) else None
 
 
 def _present(listed: list[tuple[str, Policy | None]]) -> list[Named]:

@@ -3,6 +3,7 @@ a write, and wake the client, of its own.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from litestar.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -16,18 +17,24 @@ def body_at_once(receive: Receive) -> bytes | None:
     say to the client first.
     """
     cycle = getattr(receive, "__self__", None)
-    if (
-        not isinstance(cycle, RequestResponseCycle)
-        or cycle.more_body
-        or cycle.waiting_for_100_continue
-        or cycle.disconnected
-        or cycle.response_complete
-    ):
+    if not isinstance(cycle, RequestResponseCycle) or not _is_there(cycle):
         return None
     body, cycle.body = bytes(cycle.body), bytearray()
     cycle.flow.resume_reading()
     cycle.message_event.clear()
     return body
+
+
+def arrived(receive: Receive) -> bytes | None:
+    """The whole body, left where it is; None as above."""
+    cycle = getattr(receive, "__self__", None)
+    if not isinstance(cycle, RequestResponseCycle) or not _is_there(cycle):
+        return None
+    return bytes(cycle.body)
+
+
+def _is_there(cycle: RequestResponseCycle) -> bool:
+    return not (cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected or cycle.response_complete)
 
 
 def write_at_once(send: Send, status: int, head: bytes, body: bytes) -> bool:
@@ -91,4 +98,10 @@ def _opening(cycle: RequestResponseCycle, status: int) -> tuple[bytes, bytes, by
     """Status line, the server's own headers, and whether this is the last answer on its connection."""
     standing = cycle.default_headers
     close = b"" if cycle.keep_alive or CLOSE in standing else b"connection: close\r\n"
-    return STATUS_LINE[status], lines_of(standing), close
+    return STATUS_LINE[status], _standing_lines(*standing), close
+
+
+@lru_cache(8)
+def _standing_lines(*standing: tuple[bytes, bytes]) -> bytes:
+    """They change once a second, with the date."""
+    return lines_of(standing)

@@ -12,6 +12,8 @@ T = TypeVar("T")
 Outcome = Literal["complete", "client_disconnect", "upstream_interrupted", "guard_blocked", "error"]
 NANO = 1_000_000_000
 """Money is counted in whole nano-USD."""
+Arrived = Callable[[], bytes | None]
+"""The whole body, if all of it has arrived, and left where it is."""
 ReadBody = Callable[[int], Awaitable[bytes]]
 """Reads the whole body from the socket; the argument is the most bytes it may have. Raises BodyTooLarge, BodyTimeout."""
 
@@ -256,6 +258,10 @@ async def no_body(_limit: int) -> bytes:
     return b""
 
 
+def nothing_arrived() -> bytes | None:
+    """Of a call whose body has been read, or that has none."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """One client request. Frozen: a policy that changes something passes `replace(...)` on.
 
@@ -267,12 +273,15 @@ class Call(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     headers: Mapping[str, str]
     record: Record
+    said: bytes = b""
+    """A digest, equal for calls whose headers say the same but for what names one request."""
     peer: str = ""
     deadline: float | None = None
     caller: Caller = ANYONE
     path_model: str | None = None
     """The model named by the path (Azure's form), which then counts and not the body's."""
     read_body: ReadBody = no_body
+    arrived: Arrived = nothing_arrived
     head: Head = msgspec.field(default_factory=Head)
     body: bytes = b""
     route: Route = Route(name="", deployments=())

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from proxy.call import Caller
@@ -101,9 +102,16 @@ class Callers:
 
         Only what `find` has let in is in memory, so it is not looked at again whether it could be a key.
         """
+        return self.remembered(headers)()
+
+    def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
+        """What `recall` says of these headers, whenever it is asked, as long as the same are let in as now.
+
+        Raises Unauthenticated, BadRequest.
+        """
         text = offered(headers)
         source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
-        return source.recall(_digest(text)) if source is not None else None
+        return partial(source.recall, _digest(text)) if source is not None else _nobody
 
     async def _find(self, text: str, client: str) -> Caller:
         digest = _digest(text)
@@ -123,6 +131,10 @@ class Callers:
         except Unauthenticated:
             self._failures.count(client)
             raise
+
+
+def _nobody() -> Caller | None:
+    return None
 
 
 def _digest(secret: str) -> bytes:

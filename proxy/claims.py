@@ -7,16 +7,23 @@ import msgspec
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """A share of a window: `cost` of at most `amount` in `seconds`, which begin with the window's first claim."""
+    """A share of a window: `cost` of at most `amount` in `seconds`, which begin with the window's first claim.
+
+    `back` of the cost is given back at once: it must only have been there. For `claim_now` alone.
+    """
 
     key: str
     amount: int
     seconds: int
     cost: int = 1
+    back: int = 0
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """A place among at most `amount` that are held at the same time; `holder` names who holds it."""
+    """A place among at most `amount` that are held at the same time; `holder` names who holds it.
+
+    Without one it is left at once: it must only have been free. For `claim_now` alone.
+    """
 
     key: str
     amount: int

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable
 
 from litestar.types import HTTPRequestEvent, Receive, Send
 
-from proxy.at_once import body_at_once, fields_of, start_at_once, write_at_once
+from proxy.at_once import arrived, body_at_once, fields_of, start_at_once, write_at_once
 from proxy.call import Record
 from proxy.errors import BodyTimeout, BodyTooLarge
 from proxy.limits import Limit
@@ -71,6 +71,10 @@ class Client:
         self.gone = False
         self.was_cut = False
         self.started = False
+
+    def arrived(self) -> bytes | None:
+        """The whole body, if all of it is there; it can still be read."""
+        return arrived(self._receive) if self._ahead is None else None
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body; from then on the client's leaving is noticed. Raises BodyTooLarge, BodyTimeout."""
@@ -185,7 +189,7 @@ class Client:
             await asyncio.sleep(_BETWEEN_KEEP_ALIVES)
 
     def hold(self) -> None:
-        """Stop keep-alives: an answer is at hand."""
+        """Stop keep-alives: an answer is at hand. A second call finds nothing to stop."""
         self._waiting.remove(self)
         if self._timer is not None:
             self._timer.cancel()

@@ -20,6 +20,7 @@ from proxy.errors import (
     UpstreamInterrupted,
     WrongMethod,
 )
+from proxy.headers import Headers, HeadersRead
 from proxy.ids import new_id
 from proxy.logs import current_call
 from proxy.paths import Target
@@ -32,25 +33,6 @@ from proxy.values import spell
 
 logger = logging.getLogger("lockgate")
 
-_HEADERS = {
-    name.encode(): name
-    for name in (
-        "authorization",
-        "x-api-key",
-        "api-key",
-        "content-type",
-        "content-encoding",
-        "cache-control",
-        "host",
-        "origin",
-        "x-forwarded-for",
-        "x-client-request-id",
-        "x-request-id",
-        "x-session-id",
-        "x-should-retry",
-    )
-}
-_OURS = b"x-lockgate-"
 _LONG = 0.02
 """Seconds before a client's presence is watched: most answers are quicker, and a watcher is a task of its own."""
 _WINDOW = (
@@ -70,12 +52,13 @@ class Edge:
         self.runtime = runtime
         self.clients: set[Client] = set()
         self._places = Places()
+        self._headers = HeadersRead()
         self._waiting = Rounds[Client](_LONG, _LONG, Client.wait_longer)
 
     async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
         client = Client(receive, send, asyncio.get_running_loop(), self._waiting)
-        call = _call(scope, target, client)
+        call = _call(scope, target, client, self._headers.of(scope["headers"]))
         runtime = self.runtime
         if runtime.cors is not None:
             client.extra = lines_of(runtime.cors.headers(call.headers.get("origin")))
@@ -137,33 +120,27 @@ class Edge:
             record.queued = time.monotonic() - began
 
 
-def _call(scope: HTTPScope, target: Target, client: Client) -> Call:
-    headers: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key = _HEADERS.get(name)
-        if key is None:
-            if not name.startswith(_OURS):
-                continue
-            key = name.decode("latin-1")
-        text = value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110 §5.3
+def _call(scope: HTTPScope, target: Target, client: Client, headers: Headers) -> Call:
+    by_name, said = headers
     peer = scope.get("client")
     call_id = new_id()
     current_call.set(call_id)  # the server handles each request in a task of its own
     return Call(
         id=call_id,
         endpoint=target.endpoint,
-        headers=headers,
+        headers=by_name,
+        said=said,
         record=Record(
             id=call_id,
             endpoint=target.endpoint.name,
             started=time.time(),
-            client_request_id=headers.get("x-client-request-id", headers.get("x-request-id", ""))[:200],
+            client_request_id=by_name.get("x-client-request-id", by_name.get("x-request-id", ""))[:200],
             peer=peer[0] if peer else "",
         ),
         peer=peer[0] if peer else "",
         path_model=target.model,
         read_body=client.read_body,
+        arrived=client.arrived,
     )
 
 

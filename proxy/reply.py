@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from proxy.call import Outcome
+from proxy.call import Call, Outcome
 
 logger = logging.getLogger("lockgate")
 
@@ -44,7 +44,18 @@ class Reply:
     they were added, after the last byte left or was given up.
     """
 
-    __slots__ = ("_callbacks", "_closed", "at_hand", "ending", "headers", "items", "outcome", "status", "streaming")
+    __slots__ = (
+        "_callbacks",
+        "_closed",
+        "at_hand",
+        "ending",
+        "headers",
+        "items",
+        "outcome",
+        "served",
+        "status",
+        "streaming",
+    )
 
     def __init__(
         self,
@@ -63,6 +74,8 @@ class Reply:
         """How it will have ended when its last byte has left, where that is known by then and is not `complete`."""
         self.at_hand: bytes | None = None
         """All items as one, when nobody has to wait for any: this may be sent instead, and `items` left alone."""
+        self.served: Call | None = None
+        """The call as it was when the exact cache answered it, if it did."""
         self._callbacks: list[OnClose] = []
         self._closed = False
 
@@ -87,7 +100,7 @@ class Reply:
     def through(self, wrap: Through) -> "Reply":
         """Pass the items through `wrap` from here on; returns this reply."""
         self.items = wrap(self.items)
-        self.at_hand = None
+        self.at_hand = self.served = None
         return self
 
     async def aclose(self, outcome: Outcome) -> None:

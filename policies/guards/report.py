@@ -10,7 +10,7 @@ from policies.guards.plan import Installed, Plan
 from policies.guards.security import Security
 from policies.guards.settings import Setting
 from policies.guards.verdict import graver
-from proxy.call import Call, Verdict
+from proxy.call import Call, Record, Verdict
 
 Done = Literal["allow", "flag", "redact", "block", "not_scanned", "error"]
 Side = Literal["input", "output"]
@@ -47,6 +47,13 @@ class Reporter:
 
     def __init__(self, security: Security, *, with_texts: bool) -> None:
         self._security, self._with_texts = security, with_texts
+
+    def passed(self, plan: Plan, record: Record) -> None:
+        """No guard found anything."""
+        for verdict, counted in plan.passes:
+            record.guards.append(verdict)
+            self._security.count(counted)
+        record.guard = graver(record.guard, "allow")
 
     def tell(self, call: Call, plan: Plan, side: Side, told: Sequence[Told], unread: Sequence[str] = ()) -> None:
         """All findings of one side of a call, the gravest first; a guard without any is told to have let it pass."""

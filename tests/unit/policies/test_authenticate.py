@@ -1,6 +1,6 @@
 """The policy itself: it asks once who is calling, before anything is read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from support.calls import make_call
@@ -25,6 +25,9 @@ class OneCaller:
 
     def recall(self, headers: Mapping[str, str]) -> Caller | None:
         return ACME if self._remembers and headers.get("authorization") == "Bearer good" else None
+
+    def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
+        return lambda: self.recall(headers)
 
     async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
         self.asked.append(peer)

@@ -513,8 +513,8 @@ async def test_who_follows_a_hit_has_it_as_its_own(store: Collection) -> None:
 
 def test_a_hit_that_was_followed_belongs_to_the_follower() -> None:
     """To nobody else, and nothing belongs to whoever followed an answer that is no hit."""
-    served, one, two = Served(), Caller(id="k1", partition="t1"), Caller(id="k2", partition="t2")
-    served.note(make_call(caller=one).replace(id="leader"), Hit("exact", "t1", "k1", "e"))
+    served, two = Served(), Caller(id="k2", partition="t2")
+    served.note("leader", Hit("exact", "t1", "k1", "e"))
     served.follow("leader", make_call(caller=two).replace(id="follower"))
     served.follow("unknown", make_call(caller=two).replace(id="other"))
     assert served.find("follower") == Hit("exact", "t2", "k2", "e")
