@@ -149,17 +149,20 @@ _read = msgspec.json.Decoder(_Vectors).decode
 
 
 class HttpEmbedder:
-    """A server with OpenAI's embeddings route. `server` is closed with it."""
+    """A server with OpenAI's embeddings route, which gets `prefix` before each text. `server` is closed with it."""
 
     name = "embedder"
 
-    def __init__(self, server: ModelServer, *, model: str, size: int, window: int, languages: tuple[str, ...]) -> None:
-        self.id = f"http/{model}"
+    def __init__(  # noqa: PLR0913 - facts of one model, by name
+        self, server: ModelServer, *, model: str, size: int, window: int, languages: tuple[str, ...], prefix: str = ""
+    ) -> None:
+        self.id = f"http/{model}" if not prefix else f"http/{model} {prefix.strip()}"
         self.size = size
         self.window = window
         self.languages = languages
         self._server = server
         self._model = model
+        self._prefix = prefix
 
     async def start(self) -> None:
         """Nothing is sent before a text comes."""
@@ -174,7 +177,7 @@ class HttpEmbedder:
 
     async def embed(self, text: str, *, patient: bool = False) -> Sequence[float]:
         """The vector of a text. Raises ModelBusy, ModelUnavailable."""
-        body = msgspec.json.encode({"model": self._model, "input": text, "encoding_format": "float"})
+        body = msgspec.json.encode({"model": self._model, "input": self._prefix + text, "encoding_format": "float"})
         return await self._server.ask(body, self._vector_in)
 
     def _vector_in(self, answer: bytes) -> Sequence[float]:

@@ -54,7 +54,8 @@ class MiniLMEmbedder(
 
 
 class HttpEmbedder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="http"):
-    """A server with OpenAI's embeddings route, such as Hugging Face's TEI. `size` is the length of its vectors.
+    """A server with OpenAI's embeddings route, such as Hugging Face's TEI. `size` is the length of its vectors, `prefix` what
+    its model wants before each text, such as `query: ` for E5.
 
     When it fails or takes longer than `timeout` it is left alone for `cool_down`.
     """
@@ -63,6 +64,7 @@ class HttpEmbedder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     model: str
     size: int
     window: int = 256
+    prefix: str = ""
     languages: tuple[str, ...] = ()
     api_key: Secret | None = None
     queue: int = 64

@@ -39,8 +39,8 @@ def make_embedder(config: EmbedderConfig, ca_file: str | None) -> RunningEmbedde
     if isinstance(config, HttpEmbedderConfig):
         server = _server(config, f"the embedder {config.model}", "/embeddings", ca_file)
         return HttpEmbedder(
-            server, model=config.model, size=config.size, window=config.window, languages=config.languages
-        )
+            server, model=config.model, size=config.size, window=config.window, languages=config.languages, prefix=config.prefix
+        )  # fmt: skip
     model = MINILM if isinstance(config, MiniLMEmbedder) else USE
     return ThreadEmbedder(
         lambda: cast("Encode", importlib.import_module(model.module).load()),

@@ -227,6 +227,17 @@ async def test_a_server_is_asked_as_openai_would_be(server: tuple[Server, str]) 
     await embedder.aclose()
 
 
+async def test_a_prefix_is_put_before_each_text_and_makes_it_another_embedder(server: tuple[Server, str]) -> None:
+    """Vectors with and without it must never be compared."""
+    made, url = server
+    plain = http_embedder(url, Clock())
+    embedder = HttpEmbedder(plain._server, model="e5", size=2, window=256, languages=(), prefix="query: ")
+    await embedder.embed("hi")
+    assert made.asked[-1]["input"] == "query: hi"
+    assert (plain.id, embedder.id) == ("http/e5", "http/e5 query:")
+    await embedder.aclose()
+
+
 @pytest.mark.parametrize("trouble", ["status", "slow", "size", "zero", "no vector"])
 async def test_a_server_that_fails_is_left_alone_and_then_tried_again(server: tuple[Server, str], trouble: str) -> None:
     made, url = server

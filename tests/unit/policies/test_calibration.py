@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import yaml
 
 from adapters.embedder_models import MINILM, USE
 from policies.calibration import Calibration, Pairs, Ranking, as_yaml, fit, measure, rank, shipped
+from policies.embedder import HttpEmbedder
 from policies.pair_guard.compare import PairGuard
 from policies.pair_guard.tables import Tables
+from proxy.semantic import make_embedder
 
 
 @pytest.mark.parametrize("model", [USE, MINILM], ids=lambda model: model.id)
@@ -16,6 +20,18 @@ def test_models_that_come_in_packages_are_calibrated(model: object) -> None:
     found = shipped(getattr(model, "id", ""))
     assert found is not None
     assert 0.5 <= found.same <= found.near <= 1
+
+
+def test_the_model_that_compose_serves_is_calibrated() -> None:
+    """With the prefix that it wants."""
+    command = yaml.safe_load((Path(__file__).parents[3] / "docker-compose.yml").read_text())["services"]["tei"][
+        "command"
+    ]
+    model = command[1].partition(":-")[2].rstrip("}")
+    config = HttpEmbedder(base_url="http://tei:8080/v1", model=model, size=384, prefix="query: ")
+    found = shipped(make_embedder(config, None).id)
+    assert found is not None
+    assert 0.8 <= found.same <= found.near <= 1
 
 
 def test_an_embedder_nobody_measured_has_none() -> None:
