@@ -183,7 +183,7 @@ class HttpEmbedder:
     def _vector_in(self, answer: bytes) -> Sequence[float]:
         try:
             vector = _read(answer).data[0].embedding
-        except (msgspec.DecodeError, IndexError) as error:
+        except (msgspec.DecodeError, IndexError, RecursionError) as error:
             raise ModelUnavailable(f"no vector: {error}") from None
         if len(vector) != self.size:
             raise ModelUnavailable(f"a vector of length {len(vector)}, not {self.size} as configured")

@@ -47,9 +47,11 @@ class HttpReranker:
 
 def _scores_in(answer: bytes, count: int) -> list[float]:
     try:
-        ranked = {each.index: each.score for each in _read(answer)}
-    except msgspec.DecodeError as error:
+        found = _read(answer)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ModelUnavailable(f"no scores: {error}") from None
-    if set(ranked) != set(range(count)) or not all(0 <= score <= 1 for score in ranked.values()):
+    ranked = {each.index: each.score for each in found}
+    complete = len(found) == count and set(ranked) == set(range(count))
+    if not complete or not all(0 <= score <= 1 for score in ranked.values()):
         raise ModelUnavailable("no score from 0 to 1 for every text")
     return [ranked[index] for index in range(count)]

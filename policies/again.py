@@ -7,7 +7,7 @@ from proxy.call import Call, Record
 
 
 class Again(NamedTuple):
-    """`holds` says whether what was found then is still so, and changes nothing. `act` does what the policy otherwise does
+    """`holds` says whether what was found then is still so, and changes nothing but what counts as used last. `act` does what the policy otherwise does
     on the way in, writes into the record what it otherwise writes, and undoes what it undoes on the way out of an
     answer that costs nothing. It raises what the policy raises.
     """

@@ -69,8 +69,8 @@ class _Asked(msgspec.Struct, frozen=True):
 class CallerLimits:
     """Takes a request, tokens and a place for each call, all or none; refused calls count for nothing.
 
-    Tokens are estimated, and corrected when the usage is known: for whole answers before their headers are sent, for
-    streams at their end. What a failed call or a cache hit did not use is given back. A place is given back when the
+    Tokens are estimated, and corrected when the usage is known: for whole answers and hits before their headers are sent,
+    for other streams at their end. What a failed call or a cache hit did not use is given back. A place is given back when the
     reply is closed. Raises RateLimited. With the store away calls pass or are refused, as its configuration says.
     """
 
@@ -99,7 +99,7 @@ class CallerLimits:
         except BaseException:
             taken.give_back()
             raise
-        if not reply.streaming and record.usage is not None:
+        if record.cache.startswith("hit") or (record.usage is not None and not reply.streaming):
             taken.settle()
         reply.on_close(taken.close)
         return reply

@@ -108,17 +108,9 @@ class ExactCache:
         return (call.fingerprint or self._key(call))[:16].hex()
 
     def recall(self, entry: str) -> Ready | None:
-        """The answer in memory."""
+        """The answer in memory; None where it has to be fetched, or is not there."""
         held = self._kept.memory.get(entry)
         return held if isinstance(held, Ready) else None
-
-    async def fetch(self, call: Call) -> Ready | None:
-        """The answer in the store; None also where that is away."""
-        key = call.fingerprint or self._key(call)
-        try:
-            return await self._fetch(call, key[:16].hex(), key)
-        except StoreUnavailable:
-            return None
 
     def why_not(self, call: Call) -> str | None:
         """Why this call is neither looked up nor stored; None when it is."""
@@ -201,7 +193,7 @@ class ExactCache:
             reply.served = call
         return reply
 
-    def note(self, call: Call, record: Record, ready: Ready, *, fetched: bool) -> None:
+    def note(self, call: Call, record: Record, ready: Ready, *, fetched: bool = False) -> None:
         """It is served to a call like this one, which has this record."""
         counts = self._kept.counts
         if fetched:

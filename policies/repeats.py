@@ -10,6 +10,7 @@ from policies.again import Again, Repeatable
 from policies.cache_memory import Ready
 from proxy.call import Call, Record
 from proxy.chain import Handler
+from proxy.errors import GatewayError
 from proxy.reply import Reply
 
 _LONGEST = 32 * 1024
@@ -21,37 +22,33 @@ Key = tuple[bytes, bytes, str, str, str | None]
 
 
 class Answers(Protocol):
-    """Where answers are: those in memory, and those that have to be fetched."""
+    """Where answers are held ready."""
 
     def entry_of(self, call: Call) -> str:
         """The id under which an answer to this call is kept."""
         ...
 
     def recall(self, entry: str) -> Ready | None:
-        """The answer in memory."""
-        ...
-
-    async def fetch(self, call: Call) -> Ready | None:
-        """The answer in the store; None also where that is away."""
+        """The answer in memory; None where it has to be fetched, or is not there."""
         ...
 
     def reply(self, call: Call, ready: Ready) -> Reply | None:
         """The answer in the shape that the call asks for; None where it has not that shape, or is too old for it."""
         ...
 
-    def note(self, call: Call, record: Record, ready: Ready, *, fetched: bool) -> None:
+    def note(self, call: Call, record: Record, ready: Ready) -> None:
         """It is served to a call like this one, which has this record."""
         ...
 
 
 class _Known(NamedTuple):
-    """A call as it was answered, and what policies do on the way to the answer."""
+    """A call as it was answered, and what policies do on the way to the answer. Without a call each must take the long way."""
 
-    call: Call
-    entry: str
-    holds: tuple[Callable[[], bool], ...]
-    acts: tuple[Callable[[Record], None], ...]
     size: int
+    call: Call | None = None
+    entry: str = ""
+    holds: tuple[Callable[[], bool], ...] = ()
+    acts: tuple[Callable[[Record], None], ...] = ()
 
     def stands(self) -> bool:
         """Whether all that policies found is still so."""
@@ -85,49 +82,65 @@ class Repeats:
         known = self._known.get(key)
         if known is not None:
             self._known.move_to_end(key)
-            if known.stands():
-                held = self._answers.recall(known.entry)
-                ready = await self._answers.fetch(known.call) if held is None else held
-                reply = None if ready is None else self._answers.reply(known.call, ready)
-                if ready is not None and reply is not None:
-                    for act in known.acts:
-                        act(call.record)
-                    self._answers.note(known.call, call.record, ready, fetched=held is None)
-                    return reply
-            self._forget(key)
+            reply = self._answer(known, call)
+            if reply is not None:
+                return reply
+            if not known.stands():
+                self._forget(key)
         reply = await next(call)
         if reply.served is not None and key not in self._known:
-            made = self._known_of(call.replace(body=body), reply.served)
-            if made is not None:
-                self._keep(key, made)
+            self._learn(key, call.replace(body=body), reply.served)
         return reply
 
-    def _known_of(self, call: Call, served: Call) -> _Known | None:
-        """Take the call through all policies once more; None where one of them must see each, or it is another then."""
+    def _answer(self, known: _Known, call: Call) -> Reply | None:
+        """None where the call must take the long way: then nothing has been done for it yet. What has to be fetched is
+        fetched there, within limits and once for all who ask.
+        """
+        if known.call is None or not known.stands():
+            return None
+        ready = self._answers.recall(known.entry)
+        reply = None if ready is None else self._answers.reply(known.call, ready)
+        if ready is None or reply is None:
+            return None
+        for act in known.acts:
+            act(call.record)
+        self._answers.note(known.call, call.record, ready)
+        return reply
+
+    def _learn(self, key: Key, call: Call, served: Call) -> None:
+        if self._answers.recall(self._answers.entry_of(served)) is None:
+            return
+        try:
+            known = self._known_of(call, served)
+        except GatewayError:  # what was let through a moment ago is so no more: the next call will hear of it
+            return
+        self._known[key] = known
+        self.bytes += known.size
+        while self.bytes > self._limit:
+            self._forget(next(iter(self._known)))
+
+    def _known_of(self, call: Call, served: Call) -> _Known:
+        """Take the call through all policies once more. Where one of them must see each, or it is another then, such calls
+        are for the long way. Raises what policies raise.
+        """
+        size = _OVERHEAD + _MEMBER * len(served.head.members) + 2 * len(call.body)
         call = call.replace(record=Record(id="", endpoint=call.endpoint.name, started=0.0))
         parts: list[Again] = []
         for policy in self._between:
             passed = policy.again(call)
             if passed is None:
-                return None
+                return _Known(size)
             call, part = passed
             parts.append(part)
         for name in ("caller", "route", "cache"):
             if getattr(call, name) != getattr(served, name):
-                return None
+                return _Known(size)
         if call.head.members != served.head.members:
-            return None
+            return _Known(size)
         holds = tuple(part.holds for part in parts if part.holds is not None)
         acts = tuple(part.act for part in parts if part.act is not None)
-        size = _OVERHEAD + _MEMBER * len(served.head.members) + 2 * len(call.body)
         kept = served.replace(record=call.record, headers={}, body=b"")  # no more of a client than is needed
-        return _Known(kept, self._answers.entry_of(served), holds, acts, size)
-
-    def _keep(self, key: Key, known: _Known) -> None:
-        self._known[key] = known
-        self.bytes += known.size
-        while self.bytes > self._limit:
-            self._forget(next(iter(self._known)))
+        return _Known(size, kept, self._answers.entry_of(served), holds, acts)
 
     def _forget(self, key: Key) -> None:
         known = self._known.pop(key, None)

@@ -58,11 +58,13 @@ class Checker(Protocol):
 
 
 class _Verdict(NamedTuple):
-    """What is done about a candidate, and why; `needed` is the similarity, or the score, that it needed."""
+    """What is done about a candidate, and why; `least` is the similarity that it needed before that was raised for its
+    partition, 0 for one that had a score.
+    """
 
     action: Literal["serve", "shadow", "ask", "pass"]
     why: str
-    needed: float = 0.0
+    least: float = 0.0
 
 
 class SemanticCache:
@@ -192,7 +194,7 @@ class SemanticCache:
         if entry is None or entry.partition != asked.partition or entry.fingerprint != asked.key.hex():
             return None
         counts = self._kept.counts
-        reply = self._served(call, asked, Scored(entry, 1.0), self._calibration.same + tally.raised)
+        reply = self._served(call, asked, Scored(entry, 1.0), self._calibration.same)
         if reply is not None:
             counts.candidates += 1
             counts.hits += 1
@@ -216,16 +218,18 @@ class SemanticCache:
         )
         call.record.cache = "miss"
         self._kept.counts.candidates += len(candidates)
-        unsure: list[Scored] = []
+        unsure: list[tuple[Scored, _Verdict]] = []
         for candidate in candidates:
             verdict = self._verdict(call, asked, candidate)
             if verdict.action == "ask":
-                unsure.append(candidate)
+                unsure.append((candidate, verdict))
                 continue
             reply = self._concluded(call, asked, candidate, verdict)
             if reply is not None or verdict.action == "shadow":
+                for passed_over in unsure:
+                    self._concluded(call, asked, *passed_over)
                 return reply
-        for candidate, verdict in await self._reranked(asked, unsure):
+        for candidate, verdict in await self._reranked(asked, [each for each, _ in unsure]):
             reply = self._concluded(call, asked, candidate, verdict)
             if reply is not None or verdict.action == "shadow":
                 return reply
@@ -235,7 +239,7 @@ class SemanticCache:
         """Note a candidate, and serve it if that is the verdict."""
         counts = self._kept.counts
         call.record.candidates.append((candidate.entry.id, round(candidate.similarity, 4), verdict.why))
-        reply = self._served(call, asked, candidate, verdict.needed) if verdict.action == "serve" else None
+        reply = self._served(call, asked, candidate, verdict.least) if verdict.action == "serve" else None
         counts.hits += reply is not None
         counts.shadow_hits += verdict.action == "shadow"
         counts.rejected += reply is None and verdict.action != "shadow"
@@ -251,21 +255,22 @@ class SemanticCache:
         closeness, why = judged.closeness, judged.reason or judged.closeness
         raised = max(self._config.threshold, call.cache.threshold or 0.0)
         calibration = self._trial if self._shadow else self._calibration
-        needed = max(calibration.threshold(closeness), raised) + tally.raised
+        least = max(calibration.threshold(closeness), raised)
+        needed = least + tally.raised
         if closeness == "different" or (self._config.strict and closeness != "same"):
             return _Verdict("pass", why)
         if digest(asked.text) in meta.get("wrong", ()):
             return _Verdict("pass", _CALLED_WRONG)
         if candidate.similarity >= needed:
-            return self._passed(tally, needed)
+            return self._passed(tally, least)
         if self._kept.reranker is not None and closeness in ("near", "open") and candidate.similarity >= raised:
             return _Verdict("ask", why)
         return _Verdict("pass", why if closeness == "open" else f"{closeness}, under {needed:.3f}")
 
-    def _passed(self, tally: Tally, needed: float, score: str = "") -> "_Verdict":
+    def _passed(self, tally: Tally, least: float, score: str = "") -> "_Verdict":
         if self._shadow or tally.off:
-            return _Verdict("shadow", "shadow" + score, needed)
-        return _Verdict("serve", "served" + score, needed)
+            return _Verdict("shadow", "shadow" + score, least)
+        return _Verdict("serve", "served" + score, least)
 
     async def _reranked(self, asked: Asked, unsure: Sequence[Scored]) -> list[tuple[Scored, "_Verdict"]]:
         """What a model says that reads both texts, best score first. Raises StoreUnavailable."""
@@ -290,7 +295,8 @@ class SemanticCache:
             elif score < needed:
                 verdict = _Verdict("pass", f"score {score:.3f}, under {needed:.3f}")
             else:
-                verdict = self._passed(tally, needed, f", score {score:.3f}")
+                verdict = self._passed(tally, 0.0, f", score {score:.3f}")
+                candidate = Scored(entry, candidate.similarity)  # noqa: PLW2901 - as it is now
             found.append((candidate, verdict))
         return found
 

@@ -15,7 +15,8 @@ from proxy.wire import read_head
 
 _LONGEST: Final = 4000
 """Characters of each text that it reads."""
-_WORD: Final = re.compile(r"\b(?:yes|no)\b")
+_WORD: Final = re.compile(r"\W*(yes|no)\W*")
+"""Nothing else: who argues may deny before agreeing."""
 _TASK: Final = (
     "You compare two answers that an assistant gave to one question. They agree when a user would learn the same from both: other words, "
     "order, examples or length do not count; another fact, number, name, advice or conclusion does. The question and the answers are "
@@ -48,5 +49,5 @@ class AskModel:
             deadline=None, fingerprint=b"",
         )  # fmt: skip
         answer = await ask(self._upstream, asked)
-        word = _WORD.search(said(answer).lower()) if answer is not None else None
-        return None if word is None else word[0] == "yes"
+        word = _WORD.fullmatch(said(answer).lower()) if answer is not None else None
+        return None if word is None else word[1] == "yes"

@@ -109,7 +109,7 @@ class Tallies:
         return self._tallies.get(partition) or Tally()
 
     def note(self, partition: str, *, wrong: bool, most_wrong: float, threshold: float) -> None:
-        """Count one hit that was checked; `threshold` is what it needed."""
+        """Count one hit that was checked; `threshold` is the similarity it needed before that was raised here."""
         tally = self._noted(partition)
         tally.checked += 1
         tally.wrong += wrong

@@ -20,8 +20,9 @@ async def calibrate(config: Config, name: str | None) -> int:
     settings, ca_file = config.semantic_cache, config.transport.ca_file
     configured = settings.embedder if settings is not None else UseEmbedder()
     await _calibrate_embedder(configured if name is None else _BY_NAME[name], ca_file)
-    if name is None and settings is not None and settings.reranker is not None:
-        await _calibrate_reranker(settings.reranker, ca_file)
+    reranker = settings.reranker if name is None and settings is not None else None
+    if reranker is not None and reranker.base_url:
+        await _calibrate_reranker(reranker, ca_file)
     return 0
 
 

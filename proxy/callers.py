@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Protocol
 
 from proxy.call import Caller
@@ -105,13 +104,15 @@ class Callers:
         return self.remembered(headers)()
 
     def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
-        """What `recall` says of these headers, whenever it is asked, as long as the same are let in as now.
-
-        Raises Unauthenticated, BadRequest.
-        """
+        """What `recall` says of these headers, whenever it is asked. Raises Unauthenticated, BadRequest."""
         text = offered(headers)
-        source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
-        return partial(source.recall, _digest(text)) if source is not None else _nobody
+        is_key, digest = text.startswith(_VIRTUAL_KEY), _digest(text)
+
+        def recall() -> Caller | None:
+            source = self._keys if is_key else self._tokens
+            return source.recall(digest) if source is not None else None
+
+        return recall
 
     async def _find(self, text: str, client: str) -> Caller:
         digest = _digest(text)
@@ -131,10 +132,6 @@ class Callers:
         except Unauthenticated:
             self._failures.count(client)
             raise
-
-
-def _nobody() -> Caller | None:
-    return None
 
 
 def _digest(secret: str) -> bytes:

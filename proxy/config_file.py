@@ -82,7 +82,8 @@ def cross_check(config: Config) -> list[str]:
     problems += _limit_problems(config)
     judge = config.semantic_cache.check.judge if config.semantic_cache is not None else ""
     if judge and not any(
-        judge.startswith(name[:-1]) if name.endswith("*") else judge == name for name in config.routes
+        (name.endswith("*") and judge.startswith(name[:-1]) and judge != name[:-1]) or judge == name
+        for name in config.routes
     ):
         problems.append(f"semantic_cache.check.judge: no route {judge!r}")
     problems += guard_problems(config.input_guards, "input_guards")

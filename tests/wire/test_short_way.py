@@ -70,6 +70,10 @@ class Bench:
         except GatewayError as error:
             seen |= {"error": error.body(), "headers": dict(error.headers)}
         else:
+            seen["windows"] = [
+                msgspec.to_builtins(each) for each in (record.requests, record.tokens)
+            ]  # as headers say them
+            seen["sealed"] = record.outcome
             sent_back = reply.at_hand or b"".join([item async for item in reply.items])
             await reply.aclose("complete")
             seen |= {"body": sent_back, "headers": reply.headers, "status": reply.status, "stream": reply.streaming}
@@ -77,9 +81,9 @@ class Bench:
         if self.keepers.caches is not None and self.keepers.caches.exact is not None:
             await self.keepers.caches.exact.writer.emptied()
         kept: dict[str, Any] = msgspec.to_builtins(record)
-        for window in ("requests", "tokens"):
-            if window in kept:
-                kept[window]["reset"] = round(kept[window]["reset"] / 10)
+        for window in (kept.get("requests"), kept.get("tokens"), *seen.get("windows", ())):
+            if window is not None:
+                window["reset"] = round(window["reset"] / 10)
         return {"record": {name: each for name, each in kept.items() if name not in PER_CALL}, **seen}
 
     async def warm(self, body: bytes, headers: Mapping[str, str] = {}) -> None:
@@ -158,6 +162,7 @@ async def test_both_ways_come_to_the_same(bench: Bench, kind: str) -> None:
         totals.append(bench.totals())
     for number, each in enumerate(seen):
         each["record"]["requests"]["remaining"] += number
+        each["windows"][0]["remaining"] += number
     assert seen[0] == seen[1] == seen[2]
     assert seen[0]["record"]["cache"] == "hit-exact"
     added = [difference(after, before) for before, after in pairwise(totals)]

@@ -1,5 +1,6 @@
 """A reranker behind TEI's route, over real sockets. How a server that fails is treated stands in `test_embedders.py`."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,7 +24,8 @@ class Server:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.asked.append(await request.json())
-        return web.json_response(self.answer)
+        body = self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()
+        return web.Response(body=body, content_type="application/json")
 
 
 @pytest.fixture
@@ -59,9 +61,11 @@ async def test_scores_come_back_in_the_order_of_the_texts(server: tuple[Server, 
         [{"index": 0, "score": 0.9}],
         [{"index": 0, "score": 0.9}, {"index": 2, "score": 0.9}],
         [{"index": 0, "score": 0.9}, {"index": 1, "score": 7.2}],
+        [{"index": 0, "score": 0.9}, {"index": 1, "score": 0.1}, {"index": 1, "score": 0.99}],
         {"error": "no"},
+        b'[{"index":0,"score":0.5,"text":' + b"[" * 100_000,
     ],
-    ids=["nothing", "one missing", "another", "a raw score", "an error"],
+    ids=["nothing", "one missing", "another", "a raw score", "one twice", "an error", "without end"],
 )
 async def test_what_is_no_score_for_every_text_is_none(server: tuple[Server, HttpReranker, Clock], answer: Any) -> None:
     """And the server is then left alone for a while, as when it is away."""

@@ -11,7 +11,7 @@ from policies.cache_memory import Facts, Ready
 from policies.repeats import Repeats
 from proxy.call import Call, Caller, Record
 from proxy.endpoints import CHAT, EMBEDDINGS
-from proxy.errors import RateLimited
+from proxy.errors import RateLimited, UnknownModel
 from proxy.reply import Reply
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
@@ -46,14 +46,13 @@ class Nothing:
 
 
 class Answers:
-    """One answer, in memory or in the store."""
+    """One answer in memory."""
 
     def __init__(self) -> None:
         facts = Facts(id="e", partition="", route="m", created=0.0, expires_at=1e12)
         self.ready: Ready | None = Ready(CHAT, Stored("whole", b'{"usage":null}', None), facts)
         self.in_memory, self.fits = True, True
-        self.fetched = 0
-        self.noted: list[tuple[str, bool]] = []
+        self.noted: list[str] = []
 
     def entry_of(self, _call: Call) -> str:
         return "e"
@@ -61,15 +60,11 @@ class Answers:
     def recall(self, _entry: str) -> Ready | None:
         return self.ready if self.in_memory else None
 
-    async def fetch(self, _call: Call) -> Ready | None:
-        self.fetched += 1
-        return self.ready
-
     def reply(self, _call: Call, _ready: Ready) -> Reply | None:
         return Reply.whole(b"short") if self.fits else None
 
-    def note(self, _call: Call, record: Record, _ready: Ready, *, fetched: bool) -> None:
-        self.noted.append((record.id, fetched))
+    def note(self, _call: Call, record: Record, _ready: Ready) -> None:
+        self.noted.append(record.id)
 
 
 class Bench:
@@ -105,7 +100,7 @@ async def test_the_second_equal_call_goes_the_short_way() -> None:
     second = arrived(number=2)
     assert await bench.ask(second) == b"short"
     assert (bench.long, bench.step.acted, second.record.caller) == (1, 1, "acted 1")
-    assert bench.answers.noted == [(second.id, False)]
+    assert bench.answers.noted == [second.id]
 
 
 async def test_learning_leaves_no_trace_in_a_record() -> None:
@@ -151,10 +146,12 @@ async def test_only_what_the_cache_answered_is_remembered() -> None:
 
 
 async def test_a_policy_that_must_see_every_call_sees_every_call() -> None:
+    """And is asked about such calls once."""
     bench = Bench()
     bench.step.knows = False
-    for _ in range(2):
+    for _ in range(3):
         assert await bench.ask() == b"long"
+    assert bench.step.seen == 1
 
 
 @pytest.mark.parametrize(
@@ -171,29 +168,52 @@ async def test_what_policies_make_of_it_must_be_what_was_served(passes: Callable
 
 
 @pytest.mark.parametrize("what", ["policy", "answer", "shape"])
-async def test_what_does_not_stand_any_more_goes_the_long_way_and_is_learnt_anew(what: str) -> None:
+async def test_what_does_not_stand_any_more_goes_the_long_way(what: str) -> None:
     """Nothing is done twice for it: no policy acts before it is certain."""
     bench = Bench()
     await bench.ask()
-    ready = bench.answers.ready
     bench.step.stands = what != "policy"
     bench.answers.fits = what != "shape"
-    if what == "answer":
-        bench.answers.in_memory, bench.answers.ready = False, None
+    bench.answers.in_memory = what != "answer"
     assert await bench.ask() == b"long"
     assert (bench.step.acted, bench.answers.noted) == (0, [])
     bench.step.stands = bench.answers.fits = bench.answers.in_memory = True
-    bench.answers.ready = ready
     assert await bench.ask() == b"short"
 
 
-async def test_an_answer_that_memory_let_go_is_fetched() -> None:
+async def test_an_answer_that_memory_let_go_is_fetched_on_the_long_way() -> None:
+    """Within limits, and once for all who ask; what is known of the call stays."""
     bench = Bench()
     await bench.ask()
     bench.answers.in_memory = False
-    second = arrived(number=2)
-    assert await bench.ask(second) == b"short"
-    assert (bench.answers.fetched, bench.answers.noted) == (1, [(second.id, True)])
+    assert await bench.ask() == b"long"
+    assert (bench.step.acted, bench.step.seen) == (0, 1)
+    bench.answers.in_memory = True
+    assert await bench.ask() == b"short"
+    assert bench.step.seen == 1
+
+
+async def test_what_memory_does_not_hold_is_not_learnt() -> None:
+    bench = Bench()
+    bench.answers.in_memory = False
+    for _ in range(2):
+        assert await bench.ask() == b"long"
+    assert (bench.step.seen, bench.policy.bytes) == (0, 0)
+
+
+async def test_an_error_while_learning_is_not_the_callers() -> None:
+    """Its answer is good; the next call will hear of what has changed."""
+    bench = Bench()
+
+    def changed(_call: Call) -> Call:
+        raise UnknownModel("m")
+
+    bench.step.passes = changed
+    for _ in range(2):
+        assert await bench.ask() == b"long"
+    bench.step.passes = lambda call: call
+    assert await bench.ask() == b"long"
+    assert await bench.ask() == b"short"
 
 
 async def test_a_policy_refuses_as_it_does_on_the_long_way() -> None:

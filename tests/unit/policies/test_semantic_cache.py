@@ -593,7 +593,7 @@ async def test_where_words_do_not_tell_the_reranker_does(store: Collection) -> N
     assert [(asked, set(stored)) for asked, stored in scores.asked] == [(HOW, set(RENEW.values()))]
     assert [why for _, _, why in call.record.candidates] == ["served, score 0.970"]
     assert (cache.kept.counts.hits, cache.kept.counts.misses) == (1, 0)
-    assert cache.checker.hits[0].about.threshold == pytest.approx(0.9)
+    assert cache.checker.hits[0].about.threshold == 0
 
 
 async def test_under_its_threshold_nothing_is_served(store: Collection) -> None:
@@ -659,11 +659,59 @@ async def test_in_shadow_the_reranker_serves_nothing(store: Collection) -> None:
 
 
 async def test_what_went_while_the_reranker_was_asked_is_not_served(store: Collection) -> None:
-    """Cleared by the operator, or called wrong by a caller."""
     scores = Scores(paper=0.95)
     scores.meanwhile = lambda: store.delete(EVERYTHING)
     said, _ = await reranked(store, scores, ask(HOW))
     assert said == "miss"
+
+
+async def test_what_was_stored_anew_while_the_reranker_was_asked_is_served_anew(store: Collection) -> None:
+    """And not as it was before."""
+    scores = Scores(paper=0.95)
+    async with running(Cache(store, reranker=scores, candidate_floor=0.3)) as cache:
+        await cache.ask(ask(RENEW["paper"]))
+
+        async def anew() -> None:
+            await store.delete(EVERYTHING)
+            cache.body = answer("new")
+            scores.meanwhile = None
+            await cache.ask(ask(RENEW["paper"]))
+
+        scores.meanwhile = anew
+        assert await cache.ask(ask(HOW)) == "hit-semantic"
+        assert json.loads(cache.said)["choices"][0]["message"]["content"] == "new"
+
+
+async def test_wrong_scores_do_not_turn_a_partition_off(store: Collection) -> None:
+    """They ask for more; the same words are served all the same."""
+    async with running(Cache(store, reranker=Scores(paper=0.99), candidate_floor=0.3)) as cache:
+        await cache.ask(ask(RENEW["paper"]))
+        for _ in range(100):
+            cache.kept.tallies.note("", wrong=True, most_wrong=0.05, threshold=0.0)
+        assert not cache.kept.tallies.of("").off
+        assert await cache.ask(ask(HOW).replace(cache=CacheControls(store=False))) == "miss"
+
+
+class Told:
+    """A judge that says of stored texts what it is told."""
+
+    def __init__(self, **by_word: Literal["same", "open"]) -> None:
+        self.by_word = by_word
+
+    def judge(self, asked: str, stored: str) -> Judgement:
+        return next(Judgement(said) for word, said in self.by_word.items() if word in stored)
+
+
+async def test_a_candidate_that_was_passed_over_is_noted(store: Collection) -> None:
+    """The more similar one, of which the words do not tell, when the next is served."""
+    call = ask("Where is my passport renewed?")
+    judge = Told(papers="same", passports="open")
+    async with running(Cache(store, reranker=Scores(), judge=judge, candidate_floor=0.1)) as cache:
+        for text in ("Where are my passports renewed?", "Where do papers get renewed for me in a hurry?"):
+            await cache.ask(ask(text).replace(cache=CacheControls(look_up=False)))
+        assert await cache.ask(call) == "hit-semantic"
+        assert [why for _, _, why in call.record.candidates] == ["served", "open"]
+        assert (cache.kept.counts.candidates, cache.kept.counts.hits, cache.kept.counts.rejected) == (2, 1, 1)
 
 
 async def test_a_partition_whose_hits_are_wrong_needs_a_higher_score(store: Collection) -> None:

@@ -132,11 +132,11 @@ async def test_a_hit_that_disagrees_is_counted_and_kept_for_review(tmp_path: Pat
     [
         ("Yes.", "It is 41.", 0),
         ("no", "In all, 42.", 1),
-        ("**No**, the number differs", "In all, 42.", 1),
-        ("I cannot say", "It is 41.", 1),
+        ("**No.**", "In all, 42.", 1),
+        ("There is no difference, so yes.", "It is 41.", 1),
         ("Yes", "It is 42.", 0),
     ],
-    ids=["overrules", "finds", "wrapped", "says nothing", "not needed"],
+    ids=["overrules", "finds", "wrapped", "argues", "not needed"],
 )
 async def test_a_judge_has_the_last_word_where_it_has_one(
     tmp_path: Path, verdict: str, fresh: str, disagreed: int
@@ -145,7 +145,7 @@ async def test_a_judge_has_the_last_word_where_it_has_one(
     bench = Bench(tmp_path, fresh, verdict=verdict)
     await bench.check("It is 42.")
     assert (bench.kept.counts.checked, bench.kept.counts.disagreed) == (1, disagreed)
-    assert bench.kept.counts.not_judged == (verdict == "I cannot say")
+    assert bench.kept.counts.not_judged == verdict.startswith("There")
     assert [call.head.model for call in bench.asked[1:]] == ([] if fresh == "It is 42." else ["j"])
 
 
