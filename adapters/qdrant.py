@@ -138,13 +138,26 @@ class Collection:
                 lambda: shard.nearest(vector, fingerprint=fingerprint, limit=2 * limit, floor=floor),  # noqa: B023 - called at once
             )
             near += [(similarity, entry_id, shard) for entry_id, similarity in ids]
+        near.sort(key=lambda each: -each[0])
         found: list[Scored] = []
-        for similarity, entry_id, shard in sorted(near, key=lambda each: -each[0]):
-            entry = self._on(shard, lambda: shard.get(entry_id)) if shard in self._shards else None  # noqa: B023 - as above
-            if entry is not None and entry.partition == partition and entry.expires_at > self._asked:
-                found.append(Scored(entry, similarity))
-                if len(found) == limit:
-                    break
+        for start in range(0, len(near), limit):
+            page = near[start : start + limit]
+            entries = self._entries({entry_id: shard for _, entry_id, shard in page})
+            for similarity, entry_id, _ in page:
+                entry = entries.get(entry_id)
+                if entry is not None and entry.partition == partition and entry.expires_at > self._asked:
+                    found.append(Scored(entry, similarity))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _entries(self, wanted: Mapping[str, Shard]) -> dict[str, Entry]:
+        """Each shard is asked once."""
+        found: dict[str, Entry] = {}
+        for shard in dict.fromkeys(wanted.values()):
+            ids = [entry_id for entry_id, where in wanted.items() if where is shard]
+            if shard in self._shards:
+                found |= {each.id: each for each in self._on(shard, lambda: shard.get_all(ids))}  # noqa: B023 - called at once
         return found
 
     async def amend(self, entry_id: str, meta: Mapping[str, Any]) -> None:

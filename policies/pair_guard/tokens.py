@@ -55,20 +55,23 @@ def cut(text: str) -> list[Token]:
     for match in _TOKEN.finditer(text):
         written = match[0]
         first = written[0]
-        if first == "-" and len(written) > 1:
+        if first.isalpha():
+            word = written.lower()
+            if found and text[match.start() - 1].isdigit() and _joined(found, word):
+                continue
+            if word.endswith("nt") or "'" in word or word in _RUN_TOGETHER:
+                for each in _words(word):
+                    found.append(Token(each, written, comma))
+                    comma = False
+            else:
+                found.append(Token(word, written, comma))
+        elif first == "-" and len(written) > 1:
             continue
-        if first in ",;?!":
+        elif first in ",;?!":
             comma = comma or written in ",;"
             continue
-        if first.isdigit():
+        elif first.isdigit():
             found.append(Token("#" + value(written), written, comma))
-        elif first.isalpha():
-            before = text[match.start() - 1 : match.start()]
-            if found and before.isdigit() and _joined(found, written.lower()):
-                continue
-            for word in _words(written):
-                found.append(Token(word, written, comma))
-                comma = False
         else:
             found += _sign(written, text, match.start(), match.end(), comma)
         comma = False
@@ -103,8 +106,7 @@ def _joined(found: list[Token], ending: str) -> bool:
     return False
 
 
-def _words(written: str) -> Iterator[str]:
-    word = written.lower()
+def _words(word: str) -> Iterator[str]:
     if word in _RUN_TOGETHER:
         yield from _RUN_TOGETHER[word]
         return
