@@ -127,7 +127,7 @@ class WriteRecord:
             record.outcome = _told(reply.ending or "complete", record)
             texts = self.texts_of(call)
             self.write(call, texts)
-            reply.on_close(partial(self.closed, call, texts))
+            reply.unless_complete(partial(self.closed, call, texts))
             return reply
         seal = _Seal(self, call)
         reply.items = _watched_stream(reply.items, seal) if reply.streaming else _watched_whole(reply.items, seal)

@@ -38,6 +38,7 @@ class Client:
         "_finished",
         "_keeper",
         "_loop",
+        "_quiet",
         "_receive",
         "_record",
         "_send",
@@ -64,6 +65,7 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._finished = False
+        self._quiet = True
         self._ended = False
         self._early = 0.0
         self._record: Record | None = None
@@ -83,6 +85,7 @@ class Client:
             body = await self._parts(limit)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+        self._quiet = False
         self._waiting.add(self, self._loop)
         return body
 
@@ -189,7 +192,10 @@ class Client:
             await asyncio.sleep(_BETWEEN_KEEP_ALIVES)
 
     def hold(self) -> None:
-        """Stop keep-alives: an answer is at hand. A second call finds nothing to stop."""
+        """Stop keep-alives: an answer is at hand."""
+        if self._quiet:
+            return
+        self._quiet = True
         self._waiting.remove(self)
         if self._timer is not None:
             self._timer.cancel()

@@ -25,10 +25,13 @@ class Costs:
         if record.usage is None:
             record.cost = 0 if served or record.attempts else None
             return
+        if served and record.saved is not None:
+            record.cost = 0
+            return
         price = self._price_of(record.provider, record.upstream_model, record.route)
         cost = None if price is None else cost_of(price, record.usage)
         if served:
-            record.cost, record.saved = 0, cost if record.saved is None else record.saved
+            record.cost, record.saved = 0, cost
         else:
             record.cost = cost
 

@@ -98,7 +98,9 @@ class Edge:
             sending = _sent(reply, call, client)
             if sending is not None:
                 await sending
-            await reply.aclose("complete")
+            closing = reply.over("complete")
+            if closing is not None:
+                await closing
         except asyncio.CancelledError:
             client.absorb()
             await _abandon(reply, call, client)

@@ -47,6 +47,7 @@ class Reply:
     __slots__ = (
         "_callbacks",
         "_closed",
+        "_otherwise",
         "at_hand",
         "ending",
         "headers",
@@ -77,6 +78,7 @@ class Reply:
         self.served: Call | None = None
         """The call as it was when the exact cache answered it, if it did."""
         self._callbacks: list[OnClose] = []
+        self._otherwise: OnClose | None = None
         self._closed = False
 
     @classmethod
@@ -97,6 +99,18 @@ class Reply:
         """Run `callback(outcome)` when the reply is over, and await what it returns; earlier callbacks run first."""
         self._callbacks.append(callback)
 
+    def unless_complete(self, callback: OnClose) -> None:
+        """Run it after all others, where it is said that the reply was over otherwise than `complete`; one at most."""
+        self._otherwise = callback
+
+    def over(self, outcome: Outcome) -> Awaitable[None] | None:
+        """As `aclose`; what comes back, if anything does, is still to be awaited."""
+        if self._closed or self._callbacks or (self._otherwise is not None and outcome != "complete"):
+            return self.aclose(outcome)
+        self._closed = True
+        self.outcome = self.ending if outcome == "complete" and self.ending is not None else outcome
+        return None
+
     def through(self, wrap: Through) -> "Reply":
         """Pass the items through `wrap` from here on; returns this reply."""
         self.items = wrap(self.items)
@@ -107,11 +121,14 @@ class Reply:
         """Say how it ended and run the callbacks; a second call does nothing."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, given = True, outcome
         if outcome == "complete" and self.ending is not None:
             outcome = self.ending
         self.outcome = outcome
         callbacks, self._callbacks = self._callbacks, []  # what they hold may hold this reply
+        if self._otherwise is not None and given != "complete":
+            callbacks.append(self._otherwise)
+        self._otherwise = None
         for callback in callbacks:
             try:
                 work = callback(outcome)

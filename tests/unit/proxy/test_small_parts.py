@@ -46,6 +46,24 @@ async def test_a_reply_closes_once_in_order_whatever_a_callback_does(caplog: pyt
     assert "a callback failed" in caplog.text
 
 
+@pytest.mark.parametrize("with_callback", [True, False])
+@pytest.mark.parametrize("outcome", ["complete", "client_disconnect"])
+async def test_what_is_only_for_another_end_runs_last_and_then_alone(outcome: Outcome, with_callback: bool) -> None:
+    """And nothing need be awaited where nothing is to be done."""
+    said: list[str] = []
+    reply = Reply.whole(b"{}")
+    reply.unless_complete(lambda outcome: said.append(f"otherwise: {outcome}"))
+    if with_callback:
+        reply.on_close(said.append)
+    closing = reply.over(outcome)
+    assert (closing is None) == (outcome == "complete" and not with_callback)
+    if closing is not None:
+        await closing
+    await reply.aclose("error")
+    expected = ([outcome] if with_callback else []) + ([] if outcome == "complete" else [f"otherwise: {outcome}"])
+    assert (said, reply.outcome) == (expected, outcome)
+
+
 async def test_items_pass_through_wrappers_in_order() -> None:
     """The last wrapper is outermost."""
 
