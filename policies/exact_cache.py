@@ -1,7 +1,7 @@
 """The exact cache: the same call again is answered from what was stored, without asking anyone."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -201,7 +201,7 @@ class ExactCache:
         else:
             counts.hits_memory += 1
         record.cache, record.usage, record.cost, record.saved = "hit-exact", ready.usage, 0, ready.facts.cost
-        self._kept.served.note(record.id, Hit(_TIER, call.caller.partition, call.caller.id, ready.facts.id))
+        self._kept.served.note(record.id, _hit(call.caller.partition, call.caller.id, ready.facts.id))
 
     def reply(self, call: Call, ready: Ready) -> Reply | None:
         """The answer in the shape that the call asks for; None where it has not that shape, or is too old for it."""
@@ -254,3 +254,9 @@ class ExactCache:
         self._kept.memory.put(Ready(call.endpoint, stored, facts_of(entry)))
         counts.stored += 1
         return (entry,)
+
+
+@lru_cache(4096)
+def _hit(partition: str, caller: str, entry: str) -> Hit:
+    """One for all hits of a caller on an entry."""
+    return Hit(_TIER, partition, caller, entry)

@@ -17,20 +17,21 @@ def note(record: Record, grant: Grant, requests: Claim | None, tokens: Claim | N
     if not standings:
         return None
     if requests is not None:
-        record.requests = _window(requests, standings[0])
+        record.requests = window_of(requests, standings[0])
     if tokens is None:
         return None
-    record.tokens = _window(tokens, standings[-1])
+    record.tokens = window_of(tokens, standings[-1])
     return standings[-1]
 
 
-def _window(claim: Claim, standing: Standing) -> Window:
+def window_of(claim: Claim, standing: Standing) -> Window:
+    """Where a caller stands."""
     return Window(claim.amount, max(0, claim.amount - standing.used), standing.reset or float(claim.seconds))
 
 
 def refusal(claim: Claim, standing: Standing, unit: Literal["requests", "tokens"]) -> RateLimited:
     """The error that says what ran out, and when to come back."""
-    window = _window(claim, standing)
+    window = window_of(claim, standing)
     asked = f", this request asks for about {claim.cost}" if unit == "tokens" else ""
     return RateLimited(
         f"Rate limit reached: {claim.amount} {unit} in {claim.seconds} s, {window.remaining} left{asked}. "

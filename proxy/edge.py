@@ -55,25 +55,18 @@ class Edge:
         self._headers = HeadersRead()
         self._waiting = Rounds[Client](_LONG, _LONG, Client.wait_longer)
 
-    async def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Handle one request for this target. Never raises, but for a cancellation that is not the client's doing."""
+    def __call__(self, target: Target, scope: HTTPScope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Handle one request for this target, in the task that calls this and awaits what comes back. Never raises, but for a
+        cancellation that is not the client's doing.
+        """
         client = Client(receive, send, asyncio.get_running_loop(), self._waiting)
         call = _call(scope, target, client, self._headers.of(scope["headers"]))
         runtime = self.runtime
         if runtime.cors is not None:
             client.extra = lines_of(runtime.cors.headers(call.headers.get("origin")))
             if scope["method"] == "OPTIONS":
-                await client.preflight(scope["headers"])
-                return
-        self.clients.add(client)
-        runtime.calls += 1
-        try:
-            await self._handle(call, target, scope, client, runtime)
-        finally:
-            client.finish()
-            self._places.leave(client)
-            self.clients.discard(client)
-            runtime.calls -= 1
+                return client.preflight(scope["headers"])
+        return self._handle(call, target, scope, client, runtime)
 
     def cut(self) -> None:
         """End every call now: streams with an error event, others with a 503."""
@@ -83,6 +76,8 @@ class Edge:
     async def _handle(self, call: Call, target: Target, scope: HTTPScope, client: Client, runtime: Runtime) -> None:
         reply: Reply | None = None
         method = scope["method"]
+        self.clients.add(client)
+        runtime.calls += 1
         try:
             _check_host(call, scope)
             if method not in target.methods:
@@ -111,6 +106,11 @@ class Edge:
         except Exception:  # the last resort: whatever we did wrong, the client gets an answer in shape
             logger.exception("call %s failed", call.id)
             await _fail(InternalError(), reply, call, client)
+        finally:
+            client.finish()
+            self._places.leave(client)
+            self.clients.discard(client)
+            runtime.calls -= 1
 
     async def _wait_for_place(self, client: Client, record: Record, runtime: Runtime) -> None:
         began = time.monotonic()
