@@ -41,8 +41,11 @@ class FindsCallers(Protocol):
         """At once, from memory; None says nothing. Raises Unauthenticated, BadRequest."""
         ...
 
-    def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
-        """What `recall` says of these headers, whenever it is asked. Raises Unauthenticated, BadRequest."""
+    def still(self, headers: Mapping[str, str], caller: Caller) -> Callable[[], bool]:
+        """Whether `recall` says of these headers that it is this very caller, whenever that is asked.
+
+        Raises Unauthenticated, BadRequest.
+        """
         ...
 
     async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
@@ -63,11 +66,10 @@ class Authenticate:
 
     def again(self, call: Call) -> tuple[Call, Again] | None:
         """As long as the same key is found with the same caller."""
-        remembered = self._callers.remembered(call.headers)
-        caller = remembered()
+        caller = self._callers.recall(call.headers)
         if caller is None:
             return None
-        return call.replace(caller=caller), Again(lambda: remembered() is caller, partial(_note, caller))
+        return call.replace(caller=caller), Again(self._callers.still(call.headers, caller), partial(_note, caller))
 
     async def _found(self, call: Call, next_handler: Handler) -> Reply:
         return await next_handler(_known(call, await self._callers.find(call.headers, call.peer)))

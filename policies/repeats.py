@@ -96,8 +96,11 @@ class Repeats:
         """None where the call must take the long way: then nothing has been done for it yet. What has to be fetched is
         fetched there, within limits and once for all who ask.
         """
-        if known.call is None or not known.stands():
+        if known.call is None:
             return None
+        for holds in known.holds:
+            if not holds():
+                return None
         ready = self._answers.recall(known.entry)
         reply = None if ready is None else self._answers.reply(known.call, ready)
         if ready is None or reply is None:

@@ -179,7 +179,7 @@ def policies(
     config: Config, keepers: Keepers, router: Router, doors: Doors, prices: PriceBook
 ) -> tuple[list[Named], list[Named]]:
     """THE order, outermost first: those before a body is read, which serve every path, and those after."""
-    kept = Kept()
+    kept = Kept() if config.record.bodies != "off" else None
     costs = Costs(prices.find)
     record = WriteRecord(
         keepers.sinks,
@@ -202,7 +202,7 @@ def policies(
         # only now is a body read from the socket
         ("read", ReadBody(router, limit=config.server.body_limit, in_flight=config.server.body_bytes_in_flight)),
         # as the client sends and sees it: outside of everything that changes or answers a call
-        ("texts", KeepTexts(kept, config.record.bodies) if config.record.bodies != "off" else None),
+        ("texts", KeepTexts(kept, config.record.bodies) if kept is not None else None),
         # who calls and how much it asks for is known, nothing is spent yet
         ("caller_limits", _caller_limits(config, keepers)),
         # before guards and caches, which see what is sent

@@ -16,10 +16,11 @@ def body_at_once(receive: Receive) -> bytes | None:
     """The whole body, taken as `receive` would give it; None, and nothing done, while there is more to wait for, or to
     say to the client first.
     """
-    cycle = getattr(receive, "__self__", None)
-    if not isinstance(cycle, RequestResponseCycle) or not _is_there(cycle):
+    body = arrived(receive)
+    if body is None:
         return None
-    body, cycle.body = bytes(cycle.body), bytearray()
+    cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]  # or nothing would have arrived
+    cycle.body = bytearray()
     cycle.flow.resume_reading()
     cycle.message_event.clear()
     return body
@@ -28,13 +29,15 @@ def body_at_once(receive: Receive) -> bytes | None:
 def arrived(receive: Receive) -> bytes | None:
     """The whole body, left where it is; None as above."""
     cycle = getattr(receive, "__self__", None)
-    if not isinstance(cycle, RequestResponseCycle) or not _is_there(cycle):
+    if (
+        not isinstance(cycle, RequestResponseCycle)
+        or cycle.more_body
+        or cycle.waiting_for_100_continue
+        or cycle.disconnected
+        or cycle.response_complete
+    ):
         return None
     return bytes(cycle.body)
-
-
-def _is_there(cycle: RequestResponseCycle) -> bool:
-    return not (cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected or cycle.response_complete)
 
 
 def write_at_once(send: Send, status: int, head: bytes, body: bytes) -> bool:

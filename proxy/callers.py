@@ -101,18 +101,23 @@ class Callers:
 
         Only what `find` has let in is in memory, so it is not looked at again whether it could be a key.
         """
-        return self.remembered(headers)()
+        text = offered(headers)
+        source = self._keys if text.startswith(_VIRTUAL_KEY) else self._tokens
+        return source.recall(_digest(text)) if source is not None else None
 
-    def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
-        """What `recall` says of these headers, whenever it is asked. Raises Unauthenticated, BadRequest."""
+    def still(self, headers: Mapping[str, str], caller: Caller) -> Callable[[], bool]:
+        """Whether `recall` says of these headers that it is this very caller, whenever that is asked.
+
+        Raises Unauthenticated, BadRequest.
+        """
         text = offered(headers)
         is_key, digest = text.startswith(_VIRTUAL_KEY), _digest(text)
 
-        def recall() -> Caller | None:
+        def is_so() -> bool:
             source = self._keys if is_key else self._tokens
-            return source.recall(digest) if source is not None else None
+            return source is not None and source.recall(digest) is caller
 
-        return recall
+        return is_so
 
     async def _find(self, text: str, client: str) -> Caller:
         digest = _digest(text)

@@ -89,7 +89,8 @@ class Edge:
                 await self._wait_for_place(client, call.record, runtime)
             client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
-            client.hold()
+            if not client.quiet:
+                client.hold()
             sending = _sent(reply, call, client)
             if sending is not None:
                 await sending

@@ -86,7 +86,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """It has ended."""
         self._heading = False
-        self._be_patient()
+        if self._impatient is not None:
+            self._be_patient()
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:

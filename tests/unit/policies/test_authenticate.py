@@ -26,8 +26,8 @@ class OneCaller:
     def recall(self, headers: Mapping[str, str]) -> Caller | None:
         return ACME if self._remembers and headers.get("authorization") == "Bearer good" else None
 
-    def remembered(self, headers: Mapping[str, str]) -> Callable[[], Caller | None]:
-        return lambda: self.recall(headers)
+    def still(self, headers: Mapping[str, str], caller: Caller) -> Callable[[], bool]:
+        return lambda: self.recall(headers) is caller
 
     async def find(self, headers: Mapping[str, str], peer: str) -> Caller:
         self.asked.append(peer)
