@@ -81,7 +81,7 @@ class CallerLimits:
 
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Pass on what is within the limits."""
-        terms = self._known.get(id(call.caller)) or self._terms(call.caller)
+        terms = self._terms(call.caller)
         asked = call.head.derive("limits", terms, lambda: _asked(call, terms))
         lease = None if terms.place is None else Lease(terms.place.key, terms.place.amount, call.id)
         if not asked.claims and lease is None:
@@ -108,7 +108,7 @@ class CallerLimits:
         """Each takes its share; but no tokens, and the place it leaves at once."""
         if self._store.claim_now(()) is None:
             return None
-        terms = self._known.get(id(call.caller)) or self._terms(call.caller)
+        terms = self._terms(call.caller)
         asked = _asked(call, terms)
         if asked.tokens is not None:
             tokens = msgspec.structs.replace(asked.tokens, back=asked.tokens.cost)
@@ -126,6 +126,9 @@ class CallerLimits:
 
     def _terms(self, caller: Caller) -> _Terms:
         """Made once for each caller, who is told apart by identity and so kept alive."""
+        known = self._known.get(id(caller))
+        if known is not None:
+            return known
         config, name = self._config, f"{caller.kind}:{caller.id}"
         requests = (caller.requests, _MINUTE) if caller.requests is not None else config.requests
         tokens = (caller.tokens, _MINUTE) if caller.tokens is not None else config.tokens

@@ -8,7 +8,7 @@ import msgspec
 
 from policies.again import NOTHING, Again
 from policies.client_address import ClientAddress, is_network
-from policies.windows import note, refusal, window_of
+from policies.windows import note, refusal
 from proxy.call import Call, Record
 from proxy.chain import Handler
 from proxy.claims import Claim, Grant, LimitStore
@@ -78,10 +78,7 @@ class ClientLimits:
     def _count(self, claim: Claim, record: Record) -> None:
         grant = self._store.claim_now((claim,))
         if grant is not None:
-            standing = grant.standings[0]
-            record.requests = window_of(claim, standing)
-            if grant.refused is not None:
-                raise refusal(claim, standing, "requests")
+            _hold(record, claim, grant)
 
     async def _asked(self, call: Call, next_handler: Handler, claim: Claim) -> Reply:
         _hold(call.record, claim, await self._store.claim((claim,)))

@@ -83,8 +83,8 @@ class ExactCache:
             )
         key = call.fingerprint or self._key(call)
         if controls.look_up:
-            held = self._kept.memory.get(key[:16].hex())
-            reply = self._ready(call, held) if isinstance(held, Ready) else await self._look_up(call, key)
+            ready = self.recall(key[:16].hex())
+            reply = self._ready(call, ready) if ready is not None else await self._look_up(call, key)
             if reply is not None:
                 return reply
         else:
@@ -98,10 +98,10 @@ class ExactCache:
 
     def at_hand(self, call: Call) -> Reply | None:
         """The stored answer to a call that has its fingerprint, when memory holds it; None says nothing yet."""
-        held = self._kept.memory.get(call.fingerprint[:16].hex())
-        if not isinstance(held, Ready) or not (call.cache.exact and call.cache.look_up):
+        ready = self.recall(call.fingerprint[:16].hex())
+        if ready is None or not (call.cache.exact and call.cache.look_up):
             return None
-        return None if self.why_not(call) is not None else self._served(call, held)
+        return None if self.why_not(call) is not None else self._served(call, ready)
 
     def entry_of(self, call: Call) -> str:
         """The id under which an answer to this call is kept."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -97,13 +98,7 @@ class Parameters:
         bound = self._bound(call)
         if bound is None:
             return call, NOTHING
-        _note(bound, call.record)
-        changed, numbers = [*call.record.changed], call.record.parameters
-
-        def act(record: Record) -> None:
-            record.changed, record.parameters = changed.copy(), numbers
-
-        return call.replace(head=bound.head), Again(act=act)
+        return call.replace(head=bound.head), Again(act=partial(_note, bound))
 
     def held(self, call: Call) -> Call:
         """The call within its bounds. Raises ParameterOutOfBounds, BadRequest."""

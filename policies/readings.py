@@ -11,7 +11,7 @@ from proxy.wire import numbers_of, read_head
 
 NAME = 200
 """Characters of a model's, an end user's or a session's name in the record: bodies may be megabytes."""
-_LONGEST = 32 * 1024
+LONGEST = 32 * 1024
 """Bytes of a body that is looked for: to find a longer one takes as long as what is saved."""
 _OVERHEAD, _MEMBER = 3000, 500
 """Bytes that a reading holds beside the body, and for each of its members, about."""
@@ -57,7 +57,7 @@ class Readings:
 
     def find(self, call: Call, body: bytes) -> Reading | None:
         """The reading of this body, if it is remembered."""
-        if not self._kept or len(body) > _LONGEST:
+        if not self._kept or len(body) > LONGEST:
             return None
         key = (call.endpoint.name, call.path_model, body)
         reading = self._kept.get(key)
@@ -68,7 +68,7 @@ class Readings:
     def keep(self, call: Call, body: bytes, reading: Reading) -> None:
         """Remember it, and forget those unused longest."""
         key = (call.endpoint.name, call.path_model, body)
-        if len(body) > _LONGEST or key in self._kept:
+        if len(body) > LONGEST or key in self._kept:
             return
         self._kept[key] = reading
         self.bytes += _size(body, reading)

@@ -125,7 +125,7 @@ class WriteRecord:
         record.first_content = self._now() - record.started
         if reply.at_hand is not None:  # the edge sends it as one, and asks for no item
             record.outcome = _told(reply.ending or "complete", record)
-            texts = self.texts_of(call) if self._kept is not None else None
+            texts = self.texts_of(call)
             self.write(call, texts)
             reply.unless_complete(partial(self.closed, call, texts))
             return reply

@@ -8,13 +8,12 @@ from typing import NamedTuple, Protocol
 
 from policies.again import Again, Repeatable
 from policies.cache_memory import Ready
+from policies.readings import LONGEST
 from proxy.call import Call, Record
 from proxy.chain import Handler
 from proxy.errors import GatewayError
 from proxy.reply import Reply
 
-_LONGEST = 32 * 1024
-"""Bytes of a body that is looked for: to find a longer one takes as long as what is saved."""
 _OVERHEAD, _MEMBER = 4000, 500
 """Bytes that are held beside a body, and for each of its members, about."""
 
@@ -50,13 +49,6 @@ class _Known(NamedTuple):
     holds: tuple[Callable[[], bool], ...] = ()
     acts: tuple[Callable[[Record], None], ...] = ()
 
-    def stands(self) -> bool:
-        """Whether all that policies found is still so."""
-        for holds in self.holds:  # noqa: SIM110 - on the path of every hit, where a generator costs more
-            if not holds():
-                return False
-        return True
-
 
 class Repeats:
     """Knows calls by all that any policy reads of them: address, path, headers and body. `between` are the policies that
@@ -76,23 +68,21 @@ class Repeats:
     async def __call__(self, call: Call, next: Handler, /) -> Reply:  # noqa: A002
         """Answer a call like one that was answered, or pass it on."""
         body = call.arrived()
-        if body is None or len(body) > _LONGEST:
+        if body is None or len(body) > LONGEST:
             return await next(call)
         key = (body, call.said, call.peer, call.endpoint.name, call.path_model)
         known = self._known.get(key)
         if known is not None:
             self._known.move_to_end(key)
-            reply = self._answer(known, call)
+            reply = self._answer(key, known, call)
             if reply is not None:
                 return reply
-            if not known.stands():
-                self._forget(key)
         reply = await next(call)
         if reply.served is not None and key not in self._known:
             self._learn(key, call.replace(body=body), reply.served)
         return reply
 
-    def _answer(self, known: _Known, call: Call) -> Reply | None:
+    def _answer(self, key: Key, known: _Known, call: Call) -> Reply | None:
         """None where the call must take the long way: then nothing has been done for it yet. What has to be fetched is
         fetched there, within limits and once for all who ask.
         """
@@ -100,6 +90,7 @@ class Repeats:
             return None
         for holds in known.holds:
             if not holds():
+                self._forget(key)
                 return None
         ready = self._answers.recall(known.entry)
         reply = None if ready is None else self._answers.reply(known.call, ready)
@@ -111,10 +102,11 @@ class Repeats:
         return reply
 
     def _learn(self, key: Key, call: Call, served: Call) -> None:
-        if self._answers.recall(self._answers.entry_of(served)) is None:
+        entry = self._answers.entry_of(served)
+        if self._answers.recall(entry) is None:
             return
         try:
-            known = self._known_of(call, served)
+            known = self._known_of(call, served, entry)
         except GatewayError:  # what was let through a moment ago is so no more: the next call will hear of it
             return
         self._known[key] = known
@@ -122,7 +114,7 @@ class Repeats:
         while self.bytes > self._limit:
             self._forget(next(iter(self._known)))
 
-    def _known_of(self, call: Call, served: Call) -> _Known:
+    def _known_of(self, call: Call, served: Call, entry: str) -> _Known:
         """Take the call through all policies once more. Where one of them must see each, or it is another then, such calls
         are for the long way. Raises what policies raise.
         """
@@ -143,7 +135,7 @@ class Repeats:
         holds = tuple(part.holds for part in parts if part.holds is not None)
         acts = tuple(part.act for part in parts if part.act is not None)
         kept = served.replace(record=call.record, headers={}, body=b"")  # no more of a client than is needed
-        return _Known(size, kept, self._answers.entry_of(served), holds, acts)
+        return _Known(size, kept, entry, holds, acts)
 
     def _forget(self, key: Key) -> None:
         known = self._known.pop(key, None)

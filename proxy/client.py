@@ -38,6 +38,7 @@ class Client:
         "_finished",
         "_keeper",
         "_loop",
+        "_quiet",
         "_receive",
         "_record",
         "_send",
@@ -47,7 +48,6 @@ class Client:
         "_watcher",
         "extra",
         "gone",
-        "quiet",
         "started",
         "was_cut",
     )
@@ -65,7 +65,7 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._finished = False
-        self.quiet = True
+        self._quiet = True
         """Nothing has to be held."""
         self._ended = False
         self._early = 0.0
@@ -86,7 +86,7 @@ class Client:
             body = await self._parts(limit)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-        self.quiet = False
+        self._quiet = False
         self._waiting.add(self, self._loop)
         return body
 
@@ -194,9 +194,9 @@ class Client:
 
     def hold(self) -> None:
         """Stop keep-alives: an answer is at hand."""
-        if self.quiet:
+        if self._quiet:
             return
-        self.quiet = True
+        self._quiet = True
         self._waiting.remove(self)
         if self._timer is not None:
             self._timer.cancel()

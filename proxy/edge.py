@@ -89,8 +89,7 @@ class Edge:
                 await self._wait_for_place(client, call.record, runtime)
             client.keep_alive(runtime.early_headers, call.record)
             reply = await runtime.handlers[target.endpoint.name](call)
-            if not client.quiet:
-                client.hold()
+            client.hold()
             sending = _sent(reply, call, client)
             if sending is not None:
                 await sending
