@@ -41,6 +41,7 @@ class _Calling:
 
 
 _calling = _Calling()
+_meta = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Shard:
@@ -201,11 +202,18 @@ def _payload(entry: Entry) -> dict[str, Any]:
 def _entry(entry_id: str, payload: Mapping[str, Any] | None) -> Entry:
     """An entry as it was put. Raises StoreUnavailable for one that is none."""
     try:
-        kept = dict(payload or {})
-        meta = kept.pop("meta", {})
-        if isinstance(meta, str):  # earlier versions kept an object
-            meta = msgspec.json.decode(meta, type=dict[str, Any])
-        return Entry(id=entry_id, body=kept.pop("body").encode(), meta=meta, **kept)
+        kept = payload or {}
+        meta = kept.get("meta", {})
+        return Entry(
+            id=entry_id,
+            partition=kept["partition"],
+            route=kept["route"],
+            fingerprint=kept["fingerprint"],
+            body=kept["body"].encode(),
+            created=kept["created"],
+            expires_at=kept["expires_at"],
+            meta=_meta(meta) if isinstance(meta, str) else meta,  # earlier versions kept an object
+        )
     except (AttributeError, KeyError, TypeError, msgspec.DecodeError) as error:
         raise StoreUnavailable(f"an entry is damaged: {error}") from error
 

@@ -54,9 +54,11 @@ class Held(Protocol):
 class Ready:
     """One answer in the shapes in which it was asked for so far."""
 
-    __slots__ = ("_endpoint", "_streams", "facts", "stored", "usage")
+    __slots__ = ("_endpoint", "_streams", "facts", "fetched", "stored", "usage")
 
-    def __init__(self, endpoint: Endpoint, stored: Stored, facts: Facts) -> None:
+    def __init__(self, endpoint: Endpoint, stored: Stored, facts: Facts, *, fetched: bool = False) -> None:
+        self.fetched = fetched
+        """Whether it was read from the store for the hit that comes next."""
         self._endpoint = endpoint
         self._streams: dict[bool, bytes | None] = {}
         self.facts = facts

@@ -7,7 +7,7 @@ from proxy.entries import EVERYTHING, Entry, Scored, Selection
 
 
 class Store(Protocol):
-    """One collection of entries. Every method but `dims` raises StoreUnavailable, and none waits long.
+    """One collection of entries. Every method but `dims` and `get_now` raises StoreUnavailable, and none waits long.
 
     Expired entries are never returned.
     """
@@ -19,6 +19,10 @@ class Store(Protocol):
 
     async def get(self, ids: Sequence[str]) -> dict[str, Entry]:
         """Those of these entries that are there, by id."""
+        ...
+
+    def get_now(self, entry_id: str) -> Entry | None:
+        """This entry, where reading it takes no waiting and succeeds; otherwise None, and `get` says more."""
         ...
 
     async def put(self, entries: Sequence[Entry]) -> None:

@@ -81,10 +81,11 @@ class ExactCache:
             return await self._embeddings(
                 call, ask, partition=self._partition(call), guards=self._guards(call), ttl=self._ttl(call)
             )
-        key = call.fingerprint or self._key(call)
+        if not call.fingerprint:
+            call = call.replace(fingerprint=self._key(call))
         if controls.look_up:
-            ready = self.recall(key[:16].hex())
-            reply = self._ready(call, ready) if ready is not None else await self._look_up(call, key)
+            ready = self._held(self.entry_of(call))
+            reply = self._ready(call, ready) if ready is not None else await self._look_up(call)
             if reply is not None:
                 return reply
         else:
@@ -93,24 +94,28 @@ class ExactCache:
         reply = await self._go_on(call, next)
         kept = controls.store and self._ttl(call) > 0 and not record.cache.startswith("hit")
         if kept and reply.status == _OK and not record.fallbacks:
-            self._keep_when_over(call, key, reply)
+            self._keep_when_over(call, reply)
         return reply
 
     def at_hand(self, call: Call) -> Reply | None:
-        """The stored answer to a call that has its fingerprint, when memory holds it; None says nothing yet."""
-        ready = self.recall(call.fingerprint[:16].hex())
-        if ready is None or not (call.cache.exact and call.cache.look_up):
+        """The stored answer to a call that has its fingerprint, when that takes no waiting; None says nothing yet."""
+        if not (call.cache.exact and call.cache.look_up) or self.why_not(call) is not None:
             return None
-        return None if self.why_not(call) is not None else self._served(call, ready)
+        ready = self.recall(self.entry_of(call), call)
+        return None if ready is None else self._served(call, ready)
 
     def entry_of(self, call: Call) -> str:
-        """The id under which an answer to this call is kept."""
-        return (call.fingerprint or self._key(call))[:16].hex()
+        """The id under which an answer to this call, which has its fingerprint, is kept."""
+        return call.fingerprint[:16].hex()
 
-    def recall(self, entry: str) -> Ready | None:
-        """The answer in memory; None where it has to be fetched, or is not there."""
-        held = self._kept.memory.get(entry)
-        return held if isinstance(held, Ready) else None
+    def recall(self, entry: str, call: Call) -> Ready | None:
+        """The answer of this id to this call, which has its fingerprint, when that takes no waiting; None where it has
+        to be waited for, or is not there.
+        """
+        ready = self._held(entry)
+        if ready is None:
+            return self._brought(self._kept.store.get_now(entry), call, self._kept.memory.cleared)
+        return ready
 
     def why_not(self, call: Call) -> str | None:
         """Why this call is neither looked up nor stored; None when it is."""
@@ -161,43 +166,51 @@ class ExactCache:
             self._kept.counts.misses += 1
         return reply
 
-    async def _look_up(self, call: Call, key: bytes) -> Reply | None:
+    async def _look_up(self, call: Call) -> Reply | None:
         counts, record = self._kept.counts, call.record
         try:
-            ready = await self._fetch(call, key[:16].hex(), key)
+            ready = await self._fetch(call)
         except StoreUnavailable:
             record.cache = "bypass"
             counts.unavailable += 1
             return None
-        reply = None if ready is None else self._served(call, ready, fetched=True)
+        reply = None if ready is None else self._served(call, ready)
         if reply is None:
             record.cache = "miss"
             counts.misses += 1
         return reply
 
-    async def _fetch(self, call: Call, entry_id: str, key: bytes) -> Ready | None:
-        """From the store into memory. Raises StoreUnavailable."""
-        cleared = self._kept.memory.cleared
-        entry = (await self._kept.store.get((entry_id,))).get(entry_id)
-        if entry is None or entry.fingerprint != key.hex():
+    def _held(self, entry: str) -> Ready | None:
+        held = self._kept.memory.get(entry)
+        return held if isinstance(held, Ready) else None
+
+    async def _fetch(self, call: Call) -> Ready | None:
+        """Raises StoreUnavailable."""
+        cleared, entry = self._kept.memory.cleared, self.entry_of(call)
+        return self._brought((await self._kept.store.get((entry,))).get(entry), call, cleared)
+
+    def _brought(self, entry: Entry | None, call: Call, cleared: int) -> Ready | None:
+        """From the store into memory, if it is this call's."""
+        if entry is None or entry.fingerprint != call.fingerprint.hex():
             return None
-        ready = Ready(call.endpoint, stored_in(entry), facts_of(entry))
+        ready = Ready(call.endpoint, stored_in(entry), facts_of(entry), fetched=True)
         self._kept.memory.put(ready, cleared=cleared)
         return ready
 
-    def _served(self, call: Call, ready: Ready, *, fetched: bool = False) -> Reply | None:
+    def _served(self, call: Call, ready: Ready) -> Reply | None:
         """The entry as this call's reply; None when it is too old, or has not the shape that is asked for."""
         reply = self.reply(call, ready)
         if reply is not None:
-            self.note(call, call.record, ready, fetched=fetched)
+            self.note(call, call.record, ready)
             reply.served = call
         return reply
 
-    def note(self, call: Call, record: Record, ready: Ready, *, fetched: bool = False) -> None:
+    def note(self, call: Call, record: Record, ready: Ready) -> None:
         """It is served to a call like this one, which has this record."""
         counts = self._kept.counts
-        if fetched:
+        if ready.fetched:
             counts.hits_store += 1
+            ready.fetched = False
         else:
             counts.hits_memory += 1
         record.cache, record.usage, record.cost, record.saved = "hit-exact", ready.usage, 0, ready.facts.cost
@@ -218,12 +231,12 @@ class ExactCache:
         body = ready.whole()
         return None if body is None else Reply.whole(body, headers=headers)
 
-    def _keep_when_over(self, call: Call, key: bytes, reply: Reply) -> None:
+    def _keep_when_over(self, call: Call, reply: Reply) -> None:
         collected = Collected(self._config.max_answer)
         reply.through(collected.over)
-        store = partial(self._store, call, key, collected, streamed=reply.streaming)
+        store = partial(self._store, call, collected, streamed=reply.streaming)
         if self._semantic_follows:
-            self._kept.served.pair(call, _TIER, key[:16].hex())
+            self._kept.served.pair(call, _TIER, self.entry_of(call))
 
         async def close(outcome: Outcome) -> None:
             if outcome == "complete" and not collected.too_large:
@@ -231,7 +244,7 @@ class ExactCache:
 
         reply.on_close(close)
 
-    async def _store(self, call: Call, key: bytes, collected: Collected, *, streamed: bool) -> Sequence[Entry]:
+    async def _store(self, call: Call, collected: Collected, *, streamed: bool) -> Sequence[Entry]:
         record, counts = call.record, self._kept.counts
         stored = None
         if is_vouched_for(record):
@@ -243,7 +256,7 @@ class ExactCache:
             counts.not_kept += 1
             return ()
         entry = entry_for(
-            key,
+            call.fingerprint,
             stored.body,
             call=call,
             partition=self._partition(call),

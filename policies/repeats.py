@@ -27,8 +27,10 @@ class Answers(Protocol):
         """The id under which an answer to this call is kept."""
         ...
 
-    def recall(self, entry: str) -> Ready | None:
-        """The answer in memory; None where it has to be fetched, or is not there."""
+    def recall(self, entry: str, call: Call) -> Ready | None:
+        """The answer of this id to this call, when that takes no waiting; None where it has to be waited for, or is not
+        there.
+        """
         ...
 
     def reply(self, call: Call, ready: Ready) -> Reply | None:
@@ -83,8 +85,9 @@ class Repeats:
         return reply
 
     def _answer(self, key: Key, known: _Known, call: Call) -> Reply | None:
-        """None where the call must take the long way: then nothing has been done for it yet. What has to be fetched is
-        fetched there, within limits and once for all who ask.
+        """None where the call must take the long way: then nothing has been done for it yet. What has to be waited for is
+        fetched there, within limits and once for all who ask. What needs no waiting is read before them: that takes
+        less than the long way to be refused.
         """
         if known.call is None:
             return None
@@ -92,7 +95,7 @@ class Repeats:
             if not holds():
                 self._forget(key)
                 return None
-        ready = self._answers.recall(known.entry)
+        ready = self._answers.recall(known.entry, known.call)
         reply = None if ready is None else self._answers.reply(known.call, ready)
         if ready is None or reply is None:
             return None
@@ -103,7 +106,7 @@ class Repeats:
 
     def _learn(self, key: Key, call: Call, served: Call) -> None:
         entry = self._answers.entry_of(served)
-        if self._answers.recall(entry) is None:
+        if self._answers.recall(entry, served) is None:
             return
         try:
             known = self._known_of(call, served, entry)

@@ -169,6 +169,21 @@ async def test_both_ways_come_to_the_same(bench: Bench, kind: str) -> None:
     assert added[0] == added[1] == added[2] != {}
 
 
+async def test_an_answer_read_from_the_store_comes_by_both_ways_alike(tmp_path: Path) -> None:
+    """Where memory has no room for it; counted as one of the store."""
+    config = {**CONFIG, "exact_cache": {"memory": 1}}
+    async with started(tmp_path, config, {"models": ["*"]}) as (bench, _, _):
+        await bench.warm(body())
+        totals = [bench.totals()]
+        seen = []
+        for at_once in (True, False):
+            seen.append((await bench.ask(body(), at_once=at_once))["body"])
+            totals.append(bench.totals())
+        added = [difference(after, before) for before, after in pairwise(totals)]
+        assert added[0] == added[1]
+        assert (added[0]["cache"], seen[0]) == ({"hits_store": 1}, seen[1])
+
+
 def difference(after: Any, before: Any) -> Any:
     """What was added, wherever something was."""
     if not isinstance(after, dict):

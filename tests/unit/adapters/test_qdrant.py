@@ -82,14 +82,24 @@ async def test_what_was_put_comes_back_as_it_was(stores: Stores) -> None:
     assert await store.count() == 2
 
 
+async def test_what_takes_no_waiting_is_the_same(stores: Stores) -> None:
+    """A server says nothing at once."""
+    store, _ = stores
+    entry = entry_of("a", meta={"shape": "whole"})
+    await store.put([entry])
+    assert store.get_now(entry.id) == (entry if isinstance(store, Collection) else None)
+    assert store.get_now(entry_of("b").id) is None
+
+
 async def test_an_expired_entry_is_never_returned(stores: Stores, clock: Clock) -> None:
-    """From `expires_at` on, by neither way; before, by both."""
+    """From `expires_at` on, by no way; before, by all."""
     plain, plane = stores
     await plain.put([entry_of("a")])
     await plane.put([entry_of("a", vector=at(0))])
     for now, there in ((1999.9, 1), (2000.0, 0)):
         clock.now = now
         assert len(await plain.get([entry_of("a").id])) == there
+        assert (plain.get_now(entry_of("a").id) is not None) == (there and isinstance(plain, Collection))
         found = await plane.query(at(0), partition="p", fingerprint=entry_of("a").fingerprint, limit=5, floor=0.5)
         assert len(found) == there
 
@@ -248,6 +258,8 @@ async def test_a_shard_that_fails_is_set_aside_and_the_rest_goes_on(tmp_path: Pa
     store = collection(tmp_path / "c", clock)
     await store.put([entry_of("a")])
     store._shards[0].close()  # every call of the engine fails from here on
+    assert store.get_now(entry_of("a").id) is None
+    assert store.state() == "ok"  # left to the call that can tell
     with pytest.raises(StoreUnavailable):
         await store.get([entry_of("a").id])
     assert store.state() == "degraded"

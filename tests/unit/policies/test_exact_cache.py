@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.calls import Clock, Provider, answers, make_call, make_route, text_of
 
@@ -74,6 +75,9 @@ class Broken:
 
     async def get(self, ids: Sequence[str]) -> dict[str, Entry]:
         raise StoreUnavailable("away")
+
+    def get_now(self, entry_id: str) -> Entry | None:
+        return None
 
     async def put(self, entries: Sequence[Entry]) -> None:
         raise StoreUnavailable("away")
@@ -162,8 +166,10 @@ async def test_what_may_not_be_kept_is_not(cache: Cache, controls: CacheControls
     assert len(upstream.calls) == 2
 
 
-async def test_a_flight_is_not_begun_for_what_memory_holds(cache: Cache) -> None:
-    """And is where the request will not have it, or another shape than can be given."""
+async def test_a_flight_is_not_begun_for_what_takes_no_waiting(cache: Cache) -> None:
+    """In memory or in a store that can be read at once; it is where the request will not have it, or another shape than can
+    be given, and where the entry is another call's.
+    """
     flights = SingleFlight(SingleFlightConfig(), cache.policy._guards, at_hand=cache.policy.at_hand)
     upstream = Upstream()
     rest = chain([cache.policy], upstream)
@@ -183,8 +189,17 @@ async def test_a_flight_is_not_begun_for_what_memory_holds(cache: Cache) -> None
         call = await ask(**controls)
         assert (call.record.flight, call.record.cache) != ("", "hit-exact"), controls
     cache.forget()
+    counts = cache.kept.counts
+    before = (counts.hits_store, counts.hits_memory)
+    asked = [await ask() for _ in range(2)]
+    assert [(call.record.flight, call.record.cache) for call in asked] == [("", "hit-exact")] * 2
+    assert (counts.hits_store, counts.hits_memory) == (before[0] + 1, before[1] + 1)
+    store = cache.kept.store
+    (entry,) = (await store.get([cache.policy.explain(asked[0])["id"]])).values()
+    await store.put([msgspec.structs.replace(entry, fingerprint="another call's")])
+    cache.forget()
     call = await ask()
-    assert (call.record.flight, call.record.cache) == ("led", "hit-exact")
+    assert (call.record.flight, call.record.cache) == ("led", "miss")
 
 
 async def test_one_entry_serves_streams_and_whole_answers(cache: Cache) -> None:

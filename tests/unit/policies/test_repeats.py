@@ -46,19 +46,19 @@ class Nothing:
 
 
 class Answers:
-    """One answer in memory."""
+    """One answer, at hand or not."""
 
     def __init__(self) -> None:
         facts = Facts(id="e", partition="", route="m", created=0.0, expires_at=1e12)
         self.ready: Ready | None = Ready(CHAT, Stored("whole", b'{"usage":null}', None), facts)
-        self.in_memory, self.fits = True, True
+        self.at_hand, self.fits = True, True
         self.noted: list[str] = []
 
     def entry_of(self, _call: Call) -> str:
         return "e"
 
-    def recall(self, _entry: str) -> Ready | None:
-        return self.ready if self.in_memory else None
+    def recall(self, _entry: str, _call: Call) -> Ready | None:
+        return self.ready if self.at_hand else None
 
     def reply(self, _call: Call, _ready: Ready) -> Reply | None:
         return Reply.whole(b"short") if self.fits else None
@@ -174,28 +174,28 @@ async def test_what_does_not_stand_any_more_goes_the_long_way(what: str) -> None
     await bench.ask()
     bench.step.stands = what != "policy"
     bench.answers.fits = what != "shape"
-    bench.answers.in_memory = what != "answer"
+    bench.answers.at_hand = what != "answer"
     assert await bench.ask() == b"long"
     assert (bench.step.acted, bench.answers.noted) == (0, [])
-    bench.step.stands = bench.answers.fits = bench.answers.in_memory = True
+    bench.step.stands = bench.answers.fits = bench.answers.at_hand = True
     assert await bench.ask() == b"short"
 
 
-async def test_an_answer_that_memory_let_go_is_fetched_on_the_long_way() -> None:
+async def test_an_answer_that_has_to_be_waited_for_is_fetched_on_the_long_way() -> None:
     """Within limits, and once for all who ask; what is known of the call stays."""
     bench = Bench()
     await bench.ask()
-    bench.answers.in_memory = False
+    bench.answers.at_hand = False
     assert await bench.ask() == b"long"
     assert (bench.step.acted, bench.step.seen) == (0, 1)
-    bench.answers.in_memory = True
+    bench.answers.at_hand = True
     assert await bench.ask() == b"short"
     assert bench.step.seen == 1
 
 
-async def test_what_memory_does_not_hold_is_not_learnt() -> None:
+async def test_what_is_not_at_hand_is_not_learnt() -> None:
     bench = Bench()
-    bench.answers.in_memory = False
+    bench.answers.at_hand = False
     for _ in range(2):
         assert await bench.ask() == b"long"
     assert (bench.step.seen, bench.policy.bytes) == (0, 0)
