@@ -20,7 +20,7 @@ _NEVER: Final = 2.0
 """Above every similarity."""
 _UNRELATED: Final = 0.999
 _SAME: Final = 0.02
-_NEAR: Final = 0.45
+_NEAR: Final = 0.2
 _ACROSS: Final = 0.25
 _FLOOR: Final = 0.70
 _OVER: Final = 0.01
@@ -111,7 +111,7 @@ def fit(
     have nothing to do with each other, and of traps that the pair guard let pass as near or across.
 
     Thresholds are quantiles, since embedders differ in scale: `same` is over nearly all unrelated pairs, and under
-    nearly all duplicates where that is possible; `near` is over all traps and half of the duplicates.
+    nearly all duplicates where that is possible; `near` is over all traps and a fifth of the duplicates.
     """
     same = max(_quantile(unrelated, _UNRELATED), min(_quantile(duplicates, _SAME), _FLOOR))
     near = max(same, _quantile(duplicates, _NEAR), *(each + _OVER for each in traps))

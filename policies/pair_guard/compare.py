@@ -4,8 +4,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
+import msgspec
+
+from policies.pair_guard.question import AUXILIARY
 from policies.pair_guard.tables import Tables
 from policies.pair_guard.text import Reader, Text, Word
 
@@ -18,6 +22,9 @@ _REPHRASED = 2
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
 _COMPOUNDS = (3, 2)
+_OR = frozenset({"or", "ou"})
+_CHOICE = 2
+"""Words that either side of a choice may have."""
 
 
 class Judgement(NamedTuple):
@@ -43,6 +50,7 @@ class PairGuard:
         reader = Reader(tables)
         self._languages = frozenset(languages)
         self._words = tables.words
+        (self._or,) = reader.meanings("en", ("or",))
         self._listed = frozenset(word for known in tables.languages.values() for word in known.concepts)
         self._any = language == "any"
         self._read = reader.read
@@ -87,12 +95,12 @@ class PairGuard:
             return self._rephrased(a, b, first, second, left, right)
         if left or right:
             judged = self._left_over(a, b, left, right)
-            if judged.closeness != "different" and not _in_order(a, b, first, second, left, right):
+            if judged.closeness != "different" and not self._in_order(a, b, first, second, left, right):
                 return _different("order")
             return judged
         if any(_contrast(one, other) for one, other in zip(a.words, b.words, strict=False)):
             return _different("prepositions")
-        return SAME if _in_order(a, b, first, second) else _different("order")
+        return SAME if self._in_order(a, b, first, second) else _different("order")
 
     def _forgive(  # noqa: PLR0913 - two texts, what they say and what they do not share
         self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]
@@ -129,7 +137,7 @@ class PairGuard:
         reason = f"words {' '.join(left)} / {' '.join(right)}"
         alike = len(a.words) - len(left) > max(len(left), len(right)) <= _SOFTS
         weighty = self._weighty(a, b, left, right)
-        if a.states and b.states and alike and not weighty:
+        if a.states and b.states and alike and not weighty and ((left and right) or _joints(a) == _joints(b)):
             return Judgement("near", reason)
         soft = self._soft[a.language]
         if not (left and right) and a.kind not in ("yn", "do") and len(rest) <= _SOFTS and soft.issuperset(rest):
@@ -139,17 +147,17 @@ class PairGuard:
     def _rephrased(  # noqa: PLR0913 - as above
         self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]
     ) -> Judgement:
-        """Another kind of question in the same words asks something else; in partly other words it is a paraphrase
-        more often than not, since who asks something else changes little.
+        """Another kind of question in the same words, or with one more, asks something else; in partly other words it is
+        a paraphrase more often than not, since who asks something else changes little.
         """
         common = len(first) - len(left)
-        if first == second or not (left or right) or "do" in (a.kind, b.kind):
+        if not (left or right) or "do" in (a.kind, b.kind):
             return _different("question")
         if self._weighty(a, b, left, right):
             return _different("question")
-        if not _in_order(a, b, first, second, left, right):
+        if not self._in_order(a, b, first, second, left, right):
             return _different("order")
-        if common >= max(2, len(left), len(right)):
+        if left and right and common >= max(2, len(left), len(right)):
             return Judgement("near", "question")
         return _open("question", left, right)
 
@@ -159,6 +167,34 @@ class PairGuard:
         if any(each[0] == "#" or each in named or each.endswith("est") for each in (*left, *right)):
             return True
         return any(frozenset((one, other)) in self._opposites for one in left for other in right)
+
+    def _in_order(  # noqa: PLR0913 - two texts, what they say and what they do not share
+        self, a: Text, b: Text, first: list[str], second: list[str], left: Sequence[str] = (), right: Sequence[str] = ()
+    ) -> bool:
+        """Whether what they share comes in one order, but for a list, a compound or a phrase at the beginning."""
+        if not left and not right:
+            for text, own, other in ((a, first, second), (b, second, first)):
+                if text.fronted and own[text.fronted :] + own[: text.fronted] == other:
+                    return True
+        first, ours = _kept(first, a.words, left)
+        second, theirs = _kept(second, b.words, right)
+        if len(first) != len(second):
+            return False
+        index = 0
+        while index < len(first):
+            if first[index] == second[index]:
+                index += 1
+                continue
+            turned = (
+                _turned(ours, theirs, first, second, index)
+                or _turned(theirs, ours, second, first, index)
+                or _listed(ours, theirs, first, second, index)
+                or (0 if _asks_twice(a) else _chosen(first, second, index, self._or))
+            )
+            if not turned:
+                return False
+            index += turned
+        return True
 
     def _across(self, a: Text, b: Text) -> Judgement:
         """The same in two languages: everything that is known on both sides has its counterpart."""
@@ -183,6 +219,11 @@ class PairGuard:
             if places[index] > places[index + 1] and pairs[index + 1][0].follows and pairs[index][1].follows:
                 return _different("order")
         return Judgement("across")
+
+
+def _joints(text: Text) -> int:
+    """How many words a conjunction stands before: who does two things does more than one of them."""
+    return sum(word.joined for word in text.words)
 
 
 def _contrast(one: Word, other: Word) -> bool:
@@ -231,41 +272,22 @@ def _without(some: list[str], others: list[str]) -> list[str]:
     return found
 
 
-def _in_order(  # noqa: PLR0913 - two texts, what they say and what they do not share
-    a: Text, b: Text, first: list[str], second: list[str], left: Sequence[str] = (), right: Sequence[str] = ()
-) -> bool:
-    """Whether what they share comes in one order, but for a list, a compound or a phrase at the beginning."""
-    if not left and not right:
-        for text, own, other in ((a, first, second), (b, second, first)):
-            if text.fronted and own[text.fronted :] + own[: text.fronted] == other:
-                return True
-    first, ours = _kept(first, a.words, left)
-    second, theirs = _kept(second, b.words, right)
-    if len(first) != len(second):
-        return False
-    index = 0
-    while index < len(first):
-        if first[index] == second[index]:
-            index += 1
-            continue
-        turned = _turned(ours, theirs, first, second, index) or _turned(theirs, ours, second, first, index)
-        if not turned and not _listed(ours, theirs, first, second, index):
-            return False
-        index += turned or 2
-    return True
-
-
 def _kept(meanings: list[str], words: Sequence[Word], gone: Sequence[str]) -> tuple[list[str], list[Word]]:
-    """What is left of a text when the words that only it has are taken out."""
+    """What is left of a text when the words that only it has are taken out. A conjunction before one of them stands before
+    the next word then: `love and true friendship`.
+    """
     rest = Counter(gone)
     kept: list[str] = []
     places: list[Word] = []
+    joined = False
     for meaning, word in zip(meanings, words, strict=len(meanings) == len(words)):
         if rest[meaning]:
             rest[meaning] -= 1
+            joined = joined or word.joined
         else:
             kept.append(meaning)
-            places.append(word)
+            places.append(msgspec.structs.replace(word, joined=True) if joined and not word.joined else word)
+            joined = False
     return kept, places
 
 
@@ -280,12 +302,32 @@ def _turned(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list
     return 0
 
 
-def _listed(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> bool:
-    """`tea and coffee` as `coffee and tea`."""
+def _listed(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
+    """`tea and coffee` as `coffee and tea`: how many words that are; 0 if it is not so."""
     after = index + 1
     if after >= len(first) or first[index] != second[after] or first[after] != second[index]:
-        return False
-    return a[after].joined and b[after].joined
+        return 0
+    return 2 if a[after].joined and b[after].joined else 0
+
+
+def _asks_twice(text: Text) -> bool:
+    """Whether the choice is between clauses: `does he like me or do I annoy him`."""
+    words = text.plain.split()
+    return any(one in _OR and other in AUXILIARY for one, other in pairwise(words))
+
+
+def _chosen(first: list[str], second: list[str], index: int, choice: str) -> int:
+    """`green tea or coffee` as `coffee or green tea`: how many words that are; 0 if it is not so."""
+    for before in range(1, _CHOICE + 1):
+        place = index + before
+        if place >= len(first) or first[place] != choice:
+            continue
+        one = first[index:place]
+        for after in range(1, _CHOICE + 1):
+            other = first[place + 1 : place + 1 + after]
+            if len(other) == after and second[index : place + 1 + after] == [*other, choice, *one]:
+                return before + 1 + after
+    return 0
 
 
 def one_edit(one: str, other: str) -> bool:

@@ -52,6 +52,7 @@ _QUANTITIES: Final = {
 }
 _ACCENTED: Final = frozenset("àâçéèêëîïôùûœ")
 _ACRONYM: Final = range(2, 6)
+_NO_ACRONYM: Final = frozenset({"ok"})
 _FAR: Final = 6
 _SHARE: Final = 0.2
 _MULTIPLIES: Final = 100
@@ -180,7 +181,9 @@ class _Look:
 
     def is_acronym(self, token: Token) -> bool:
         """Whether it is US and not us."""
-        return not self._shouted and token.written.isupper() and len(token.written) in _ACRONYM
+        if self._shouted or not token.written.isupper() or token.text in _NO_ACRONYM:
+            return False
+        return len(token.written) in _ACRONYM
 
     def is_name(self, token: Token) -> bool:
         """Whether it is Apple and not an apple."""
