@@ -22,6 +22,8 @@ _REPHRASED = 2
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
 _COMPOUNDS = (3, 2)
+_SELF = frozenset({"i", "we", "je", "nous"})
+_SOMEONE = frozenset({"someone", "somebody", "quelque"})
 _OR = frozenset({"or", "ou"})
 _CHOICE = 2
 """Words that either side of a choice may have."""
@@ -254,11 +256,18 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
         return _different("tense")
     if a.quantity and b.quantity and a.quantity != b.quantity and a.kind == b.kind and a.kind in ("yn", "do"):
         return _different("quantity")
+    if _someone_else(a, b) or _someone_else(b, a):
+        return _different("person")
     if {a.persons, b.persons} == {"12", "21"} and a.kind == b.kind:
         return _different("person")
     if {a.persons, b.persons} == {"1", "2"} and not (a.subject and b.subject and a.kind != "what"):
         return _different("person")
     return None
+
+
+def _someone_else(a: Text, b: Text) -> bool:
+    """`I broke a window` and `someone broke my window`: both words are light."""
+    return a.plain.partition(" ")[0] in _SELF and b.plain.partition(" ")[0] in _SOMEONE
 
 
 def _without(some: list[str], others: list[str]) -> list[str]:

@@ -45,6 +45,8 @@ SAME = [
     ("How do I get a refund on my subscripton?", "How do I get a refund on my subscription?"),
     ("What is the wifi code?", "What is the Wi-Fi code?"),
     ("What is the weight of 3,500 coins?", "What is the weight of 3500 coins?"),
+    ("How much time does a perm take?", "How long does a perm take?"),
+    ("How many times can I resit the exam?", "How often can I resit the exam?"),
     ("Is it OK to bring my dog?", "Can I bring my dog?"),
     ("Is there an effective way to kill weeds?", "What is the most effective way to kill weeds?"),
     ("How is it to be a pilot?", "How it's like to be a pilot?"),
@@ -120,6 +122,8 @@ DIFFERENT = {
         ("Comment convertir des kilomètres en miles ?", "Comment convertir des miles en kilomètres ?"),
     ],
     "question words": [
+        ("How much time is left?", "How much is left?"),
+        ("How many times have you been to Rome?", "How many people have been to Rome?"),
         ("When was the bridge built?", "Where was the bridge built?"),
         ("Why is the sea salty?", "Is the sea salty?"),
         ("How much sleep do I need?", "How do I sleep?"),
@@ -173,6 +177,8 @@ def test_one_change_that_matters_makes_it_different(kind: str, one: str, other: 
     [
         ("Are you allowed to sue me?", "Am I allowed to sue you?"),
         ("Do you pay me?", "Do I pay you?"),
+        ("I bent a bike while parking, what now?", "Someone bent my bike while parking, what now?"),
+        ("J'ai rayé une voiture, que faire ?", "Quelqu'un a rayé ma voiture, que faire ?"),
         ("All birds can fly", "Some birds can fly"),
         ("All cats are mammals, true?", "Some cats are mammals, true?"),
         ("Tous les oiseaux volent, non ?", "Certains oiseaux volent, non ?"),
@@ -217,6 +223,8 @@ def test_another_kind_of_question_with_a_word_more_is_another(one: str, other: s
     ("one", "other"),
     [
         ("How do I sell a caravan online?", "How do I sell a caravan?"),
+        ("How many days off do cooks get?", "How many days off do part-time cooks get?"),
+        ("What is a system?", "What is a real-time system?"),
         ("How do I grow tomatoes organically?", "How do I grow tomatoes?"),
         ("What is a modern dancer?", "What is a dancer?"),
         ("Un homme lit et boit du thé.", "Un homme boit du thé."),
