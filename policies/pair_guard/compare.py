@@ -159,7 +159,8 @@ class PairGuard:
             return _different("question")
         if not self._in_order(a, b, first, second, left, right):
             return _different("order")
-        if left and right and common >= max(2, len(left), len(right)):
+        single = max(a.questions, b.questions) <= 1  # of several, each may be another
+        if left and right and single and common >= max(2, len(left), len(right)):
             return Judgement("near", "question")
         return _open("question", left, right)
 

@@ -33,7 +33,7 @@ class Meanings:
         found = concepts.get(form) or self._stems.get(form)
         if found is not None:
             return found
-        return self._by_ending(word) or form
+        return self._by_ending(word) or self._by_ending(form) or form
 
     def _by_ending(self, word: str) -> str | None:
         """Forms whose dictionary form only the table of synonyms knows."""

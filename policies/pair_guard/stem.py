@@ -11,13 +11,17 @@ _DOUBLED: Final = frozenset("bdgmnprt")
 _PLURALS: Final = (("eaux", "eau"), ("aux", "al"), ("euses", "eux"), ("euse", "eux"))
 _LONG: Final = 6
 _NO_VERBS: Final = frozenset({"evening", "morning", "building", "meeting", "ceiling", "wedding", "setting"})
+_CLUSTERS: Final = frozenset(
+    {"lv", "rv", "nc", "rc", "ng", "rg", "dg", "lg", "rs", "ns", "ps", "ls", "tl", "dl", "gl", "bl", "pl", "fl", "zl", "kl"}
+)
+"""Consonants at the end of a stem behind which an e was dropped."""
 _BRITISH: Final = (
     (re.compile(r"(?<=[a-z]{3})is(?=(?:e|ed|es|ing|er|ers|ation|ations)$)"), "iz"),
     (re.compile(r"(?<=[a-z]{3})(?<!t)our(?=(?:s|ed|ing|ite|ites|able|al|ful|less)?$)"), "or"),
     (re.compile(r"(?<=[aeilnt]t)re(?=s?$)"), "er"),
     (re.compile(r"(?<=log)ue(?=s?$)"), ""),
     (re.compile(r"(?<=ly)s(?=e|ed|es|ing)"), "z"),
-    (re.compile(r"ll(?=(?:ed|ing|er|ers)$)"), "l"),
+    (re.compile(r"(?:(?<=[aeiou][a-z][aeiou])|(?<=[aeiou][a-z]{2}[aeiou]))ll(?=(?:ed|ing|er|ers)$)"), "l"),
 )
 _SHORT: Final = 3
 _FRENCH: Final = (
@@ -25,6 +29,15 @@ _FRENCH: Final = (
     (re.compile(r"(?:erai|eras|era|erons|erez|eront|erais|erait|eraient)$"), "er"),
     (re.compile(r"(?:ées|és|ée|é|ais|ait|aient|ons|ez|ent|ant|es|er|e)$"), "er"),
 )
+
+
+def _drops_e(stem: str) -> bool:
+    """Whether a verb that ends so mostly ended in a silent e: of solved and calculated, the words hold stumps as well."""
+    if stem[-2] not in _VOWELS:
+        return stem[-2:] in _CLUSTERS and not stem.endswith("ing")
+    if stem[-3] in _VOWELS and stem[-4:-2] != "qu":  # to cook, but to please
+        return stem[-1] in "cvsz" or stem.endswith(("iat", "uat", "reat"))
+    return stem[-1] not in "xy" and not stem.endswith(("it", "al", "or"))
 
 
 class Stemmer:
@@ -59,13 +72,17 @@ class Stemmer:
     def _silent_e(self, stem: str, word: str) -> str:
         if not _VOWELS & set(stem) or len(stem) < _SHORT:
             return word if not _VOWELS & set(stem) else stem + "e"
-        if stem[-1] == stem[-2] and stem[-1] in _DOUBLED:
+        if stem[-1] == stem[-2] and stem[-1] in _DOUBLED and len(stem) > _SHORT:  # to add
             return stem[:-1]
+        if stem.endswith("iz"):
+            return stem + "e"
         if stem[-1] in _VOWELS and stem[-1] not in "yeo":
             return stem + "e"
-        if len(stem) == _SHORT and stem[-1] not in "wxy" and stem[-2] in _VOWELS and stem[-3] not in _VOWELS:
+        if len(stem) == _SHORT and stem[-1] in "wxy":
+            return stem
+        if len(stem) == _SHORT and stem[-2] in _VOWELS and stem[-3] not in _VOWELS:
             return stem + "e"  # hoping is of hope, hopping of hop
-        if stem not in self._words and stem + "e" in self._words:
+        if stem + "e" in self._words and (stem not in self._words or _drops_e(stem)):
             return stem + "e"
         return stem
 

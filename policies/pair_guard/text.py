@@ -81,6 +81,7 @@ class Text(msgspec.Struct, frozen=True):
     `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject. `fronted` is how many words
     stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
     all of it but politeness, for where hardly any word counts. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
+    `questions` counts its question marks.
     """
 
     language: str
@@ -97,6 +98,7 @@ class Text(msgspec.Struct, frozen=True):
     states: bool = False
     plain: str = ""
     quantity: str = ""
+    questions: int = 0
 
 
 class Reader:
@@ -147,6 +149,7 @@ class Reader:
             fronted=before_comma,
             plain=" ".join(everything),
             quantity=" ".join(quantities),
+            questions=text.count("?"),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 
