@@ -24,6 +24,9 @@ _LEAST = {"difference": 2}
 _COMPOUNDS = (3, 2)
 _SELF = frozenset({"i", "we", "je", "nous"})
 _SOMEONE = frozenset({"someone", "somebody", "quelque"})
+_BE = frozenset({"is", "are", "was", "were", "be", "been", "get", "gets", "got", "getting"})
+_MOST = frozenset({"best", "worst"})
+_COPULA = frozenset({"is", "are", "was", "were"})
 _OR = frozenset({"or", "ou"})
 _CHOICE = 2
 """Words that either side of a choice may have."""
@@ -83,11 +86,14 @@ class PairGuard:
             return _different("language")
         if not a.language:
             return SAME if a.words == b.words else _different("words")
+        a, b = _settled(a, b.kind), _settled(b, a.kind)
         return _contradiction(a, b) or self._within(a, b)
 
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
         second = [word.meaning for word in b.words]
+        if a.kind == b.kind and (_active(a) == second or _active(b) == first):
+            return SAME
         if min(len(first), len(second)) < _LEAST.get(a.kind, 1):
             return SAME if a.plain == b.plain else _different("hardly any words")
         left, right = _without(first, second), _without(second, first)
@@ -111,7 +117,9 @@ class PairGuard:
         written = {word.meaning: word.written for word in (*a.words, *b.words)}
         for one in list(left):
             for other in list(right):
-                if self._misspelt(written.get(one, one), written.get(other, other)):
+                ours, theirs = written.get(one, one), written.get(other, other)
+                named = (one == theirs + "^" and not b.proper) or (other == ours + "^" and not a.proper)
+                if named or _bare(ours, theirs, b) or _bare(theirs, ours, a) or self._misspelt(ours, theirs):
                     second[second.index(other)] = one
                     left.remove(one)
                     right.remove(other)
@@ -176,6 +184,8 @@ class PairGuard:
     ) -> bool:
         """Whether what they share comes in one order, but for a list, a compound or a phrase at the beginning."""
         if not left and not right:
+            if a.kind == "difference" and len(first) == len(second) == _LEAST["difference"]:
+                return sorted(first) == sorted(second)  # of one from the other, or of the other from the one
             for text, own, other in ((a, first, second), (b, second, first)):
                 if text.fronted and own[text.fronted :] + own[: text.fronted] == other:
                     return True
@@ -192,6 +202,8 @@ class PairGuard:
                 _turned(ours, theirs, first, second, index)
                 or _turned(theirs, ours, second, first, index)
                 or _listed(ours, theirs, first, second, index)
+                or _said_of(a, ours, first, second, index)
+                or _said_of(b, theirs, second, first, index)
                 or (0 if _asks_twice(a) else _chosen(first, second, index, self._or))
             )
             if not turned:
@@ -222,6 +234,36 @@ class PairGuard:
             if places[index] > places[index + 1] and pairs[index + 1][0].follows and pairs[index][1].follows:
                 return _different("order")
         return Judgement("across")
+
+
+def _settled(text: Text, other: str) -> Text:
+    """`Can you freeze rice?` as the other text takes it: may anyone, or will you."""
+    if text.kind != "canyou":
+        return text
+    return (
+        msgspec.structs.replace(text, kind="do", mode="") if other == "do" else msgspec.structs.replace(text, kind="yn")
+    )
+
+
+def _active(text: Text) -> list[str] | None:
+    """The words that count, as the active voice has them; None where there is no passive: `is rice eaten by cats`, `how is
+    rice cooked`, `by whom was rice found`.
+    """
+    words, said = [word.meaning for word in text.words], text.plain.split()
+    if not words or _BE.isdisjoint(said):
+        return None
+    if "by" in words[1:]:
+        place = words.index("by", 1)
+        end = next((k for k in range(place + 1, len(words)) if text.words[k].follows), len(words))
+        return [*words[place + 1 : end], words[place - 1], *words[: place - 1], *words[end:]]
+    asks_who = text.kind == "who" and said[0] == "by"
+    asks_how = text.kind == "how" and said[0] == "how" and not text.persons and (said[1] in _BE or "be" in said)
+    return [words[-1], *words[:-1]] if asks_who or asks_how else None
+
+
+def _bare(accented: str, plain: str, text: Text) -> bool:
+    """Whether a word is the other without its accents, in a text that has none."""
+    return accented != plain and text.plain.isascii() and _plain(accented) == plain
 
 
 def _joints(text: Text) -> int:
@@ -318,6 +360,19 @@ def _listed(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list
     if after >= len(first) or first[index] != second[after] or first[after] != second[index]:
         return 0
     return 2 if a[after].joined and b[after].joined else 0
+
+
+def _said_of(text: Text, words: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
+    """`which opening is best` as `the best opening`: how many words that are; 0 if it is not so."""
+    if _COPULA.isdisjoint(text.plain.split()):
+        return 0
+    for size in range(1, _COMPOUNDS[0] + 1):
+        place = index + size
+        if place >= len(first) or not (words[place].written in _MOST or first[place].endswith("est")):
+            continue
+        if [first[place], *first[index:place]] == second[index : place + 1]:
+            return size + 1
+    return 0
 
 
 def _asks_twice(text: Text) -> bool:

@@ -16,6 +16,16 @@ _ASKING: Final = {
 }  # fmt: skip
 
 
+_BEFORE_TAILS: Final = ("", "do", "what", "wish")
+_WHETHER: Final = frozenset({"if", "whether", "si"})
+_INVERTED: Final = {
+    "en": AUXILIARY,
+    "fr": frozenset(
+        {"est", "sont", "peut", "peux", "puis", "pouvez", "pouvons", "dois", "doit", "faut", "avez", "ai", "ont"}
+    ),
+}
+
+
 def drop_politeness(tokens: list[Token], known: Vocabulary) -> None:
     """Take greetings, thanks and the like off both ends."""
     before = -1
@@ -38,23 +48,33 @@ def take_kind(tokens: list[Token], known: Vocabulary, language: str, *, asks: bo
     `asks`: it has a question mark.
     """
     line = "".join(token.text + " " for token in tokens)
+    told = known.ask.match(line) is not None
     while (match := known.ask.match(line)) is not None:
         del tokens[: line.count(" ", 0, match.end())]
         line = line[match.end() :]
-    tail = known.tail.search(line.rstrip())
     frame = known.frame.match(line)
     kind = frame.lastgroup or "" if frame is not None else ""
-    if tail is not None and kind in ("", "do", "what"):  # `I would like to … How do I do that?`
-        del tokens[line.count(" ", 0, tail.start()) + 1 :]
-        if frame is not None and kind == "do":
-            del tokens[: line.count(" ", 0, frame.end())]
-        return "how"
+    if kind in _BEFORE_TAILS:
+        for name, pattern in known.tails.items():
+            tail = pattern.search(line.rstrip())
+            if tail is not None:  # `I would like to … How do I do that?`
+                del tokens[line.count(" ", 0, tail.start()) + 1 :]
+                if frame is not None and kind in ("do", "wish"):
+                    del tokens[: line.count(" ", 0, frame.end())]
+                return "how" if kind == "wish" else name
     if frame is not None:
         del tokens[: line.count(" ", 0, line.rfind(" ", 0, frame.end()) + 1)]
-        return kind
+        return "how" if kind == "wish" else kind
+    return _without_frame(tokens, language, asks=asks, told=told)
+
+
+def _without_frame(tokens: list[Token], language: str, *, asks: bool, told: bool) -> str:
+    """By single words. `told`: it began with `tell me`, so that what follows is what is asked for."""
     asking = _ASKING[language]
     for token in tokens:
         if token.text in asking:
             return asking[token.text]
-    inverted = language == "en" and tokens and tokens[0].text in AUXILIARY
-    return "yn" if asks or inverted else "do"
+    first = tokens[0].text if tokens else ""
+    if told and first not in _WHETHER:
+        return "what"
+    return "yn" if asks or told or first in _INVERTED[language] else "do"

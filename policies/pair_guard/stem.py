@@ -12,7 +12,28 @@ _PLURALS: Final = (("eaux", "eau"), ("aux", "al"), ("euses", "eux"), ("euse", "e
 _LONG: Final = 6
 _NO_VERBS: Final = frozenset({"evening", "morning", "building", "meeting", "ceiling", "wedding", "setting"})
 _CLUSTERS: Final = frozenset(
-    {"lv", "rv", "nc", "rc", "ng", "rg", "dg", "lg", "rs", "ns", "ps", "ls", "tl", "dl", "gl", "bl", "pl", "fl", "zl", "kl"}
+    {
+        "lv",
+        "rv",
+        "nc",
+        "rc",
+        "ng",
+        "rg",
+        "dg",
+        "lg",
+        "rs",
+        "ns",
+        "ps",
+        "ls",
+        "tl",
+        "dl",
+        "gl",
+        "bl",
+        "pl",
+        "fl",
+        "zl",
+        "kl",
+    }
 )
 """Consonants at the end of a stem behind which an e was dropped."""
 _BRITISH: Final = (
@@ -92,7 +113,7 @@ class Stemmer:
         for plural, singular in _PLURALS:
             if word.endswith(plural) and len(word) > len(plural) + 2:
                 return word.removesuffix(plural) + singular
-        if word.endswith("s") and not word.endswith(("ss", "us", "is", "as")):
+        if word.endswith("s") and not word.endswith(("ss", "us", "is", "as", "ons")):
             word = word[:-1]
         for feminine in ("ienne", "onne", "elle", "ette"):
             if word.endswith(feminine) and len(word) > len(feminine) + 2:
@@ -102,11 +123,20 @@ class Stemmer:
     def _infinitive(self, word: str) -> str:
         for pattern, ending in _FRENCH:
             cut = pattern.sub("", word)
-            cut = cut[:-1] + "c" if cut[-1:] == "ç" else cut
+            if cut[-1:] == "ç":
+                cut = cut[:-1] + "c"
+            elif cut[-2:] == "ge" and word != cut + "r":  # nous changeons
+                cut = cut[:-1]
             if cut != word and len(cut) >= _SHORT and cut + ending in self._words:
                 return cut + ending
-        if word.endswith(("ée", "é")):
-            return word.removesuffix("e")
+        if (
+            word.endswith(("ées", "és", "ée", "é")) and len(word) > _SHORT + 1
+        ):  # of verbs that are not among the words, too
+            return word.rstrip("s").removesuffix("e").removesuffix("é") + "er"
+        if word.endswith("ez") and len(word) > _LONG:
+            return word[:-1] + "r"
+        if word.endswith("ons"):  # no verb, but a plural
+            return word[:-1]
         if word.endswith(("ier", "ie")) and len(word) > _LONG:
             return word.removesuffix("r").removesuffix("e")
         if word.endswith("e") and len(word) > _SHORT + 1 and word[:-1] in self._words:

@@ -23,11 +23,15 @@ _FRAME_ORDER: Final = (
     "howfar",
     "howold",
     "how",
+    "then",
     "when",
     "where",
     "why",
     "who",
     "what",
+    "wish",
+    "yn",
+    "canyou",
     "do",
 )
 
@@ -80,7 +84,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     closings: dict[str, tuple[tuple[str, ...], ...]]
     ask: re.Pattern[str]
     frame: re.Pattern[str]
-    tail: re.Pattern[str]
+    tails: dict[str, re.Pattern[str]]
     phrases: dict[str, tuple[tuple[tuple[str, ...], str], ...]]
     """By first word: the words that follow, longest first, and what they make."""
     concepts: dict[str, str]
@@ -134,7 +138,7 @@ def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
         closings=_phrases_at(-1, file.closings[name]),
         ask=re.compile(f"(?:{'|'.join(file.frames['ask'][name])}) "),
         frame=_frames(file, name),
-        tail=re.compile(f" (?:{file.tails['how'][name]})$"),
+        tails={kind: re.compile(f" (?:{patterns[name]})$") for kind, patterns in file.tails.items()},
         phrases=_phrases(file.phrases[name]),
         concepts=_concepts(file.synonyms, name),
         irregular=irregular,

@@ -34,6 +34,8 @@ _SAID: Final = {
             "from",
             "than",
             "entre",
+            "distingue",
+            "distinguer",
             "différer",
             "diffère",
             "différent",
@@ -81,7 +83,7 @@ class Text(msgspec.Struct, frozen=True):
     `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject. `fronted` is how many words
     stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
     all of it but politeness, for where hardly any word counts. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
-    `questions` counts its question marks.
+    `questions` counts its question marks. `proper` says that it begins with a capital, so that its writer sets them.
     """
 
     language: str
@@ -99,6 +101,7 @@ class Text(msgspec.Struct, frozen=True):
     plain: str = ""
     quantity: str = ""
     questions: int = 0
+    proper: bool = False
 
 
 class Reader:
@@ -135,12 +138,13 @@ class Reader:
         words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased))
         found, before_comma = words.read(kind, fronted)
         said = set(everything)
+        asked = {token.text for token in tokens} if kind == "do" else said  # `can you` asks for no leave then
         return Text(
             language=language,
             kind=kind,
             words=tuple(_without_price(found, meanings, language) if kind == "howmuch" else found),
             negations=words.negations,
-            mode="can" if said & known.can else "should" if said & known.should else "",
+            mode="can" if asked & known.can else "should" if asked & known.should else "",
             tense=_tense(said, known, language),
             persons=_persons(everything, known),
             subject=bool(said & _SUBJECTS),
@@ -150,6 +154,7 @@ class Reader:
             plain=" ".join(everything),
             quantity=" ".join(quantities),
             questions=text.count("?"),
+            proper=text[:1].isupper(),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 

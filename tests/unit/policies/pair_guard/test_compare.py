@@ -45,6 +45,26 @@ SAME = [
     ("How do I get a refund on my subscripton?", "How do I get a refund on my subscription?"),
     ("What is the wifi code?", "What is the Wi-Fi code?"),
     ("What is the weight of 3,500 coins?", "What is the weight of 3500 coins?"),
+    ("How do I unsubscribe from the letter?", "I want to unsubscribe from the letter"),
+    ("Can you freeze cooked rice?", "Is it possible to freeze cooked rice?"),
+    ("My washer won't drain, what can I do?", "What to do when the washer doesn't drain?"),
+    ("Could you tell me the height of the tower?", "What is the height of the tower?"),
+    ("Which opening is best for beginners?", "What is the best opening for a beginner?"),
+    ("How do I reverse a list in Python?", "how do i reverse a python list"),
+    ("difference between ale and lager?", "What is the difference between lager and ale?"),
+    ("When should I prune roses?", "What is the best time to prune roses?"),
+    ("steps to create a pivot table", "How do I create a pivot table?"),
+    ("Booking a table at the inn, how does it work?", "How do I book a table at the inn?"),
+    ("Comment résilier son abonnement ?", "Je voudrais résilier mon abonnement, comment faire ?"),
+    ("Quel est le numéro du service ?", "pourriez-vous me donner le numero du service"),
+    ("Quel est le délai de livraison ?", "c'est quoi le délai de livraison"),
+    ("Le musée est-il gratuit le lundi ?", "est-ce que le musée est gratuit le lundi"),
+    ("Quand faut-il tailler les rosiers ?", "À quel moment doit-on tailler un rosier ?"),
+    ("Que faire si j'ai perdu ma carte ?", "J'ai perdu ma carte, que dois-je faire ?"),
+    (
+        "En quoi une pommade se distingue-t-elle d'une crème ?",
+        "Quelle est la différence entre une crème et une pommade ?",
+    ),
     ("How much time does a perm take?", "How long does a perm take?"),
     ("How many times can I resit the exam?", "How often can I resit the exam?"),
     ("Is it OK to bring my dog?", "Can I bring my dog?"),
@@ -231,6 +251,49 @@ def test_another_kind_of_question_with_a_word_more_is_another(one: str, other: s
     ],
 )
 def test_a_word_more_that_narrows_what_is_asked_makes_it_different(one: str, other: str) -> None:
+    assert closeness(one, other) == "different"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Does the policy cover a cracked screen?", "Are cracked screens covered by the policy?"),
+        ("What do I do if the bank swallowed my card?", "My card got swallowed by the bank, what can I do?"),
+        ("Who invented the telegraph?", "By whom was the telegraph invented?"),
+        ("Who invented the telegraph?", "Who was the telegraph invented by?"),
+        ("How do I calculate the area of a trapezium?", "How is the area of a trapezium calculated?"),
+    ],
+)
+def test_the_passive_voice_is_the_active_one(one: str, other: str) -> None:
+    assert closeness(one, other) == "same"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Did Italy beat Spain?", "Was Italy beaten by Spain?"),
+        ("Who killed Caesar?", "Who was killed by Caesar?"),
+        ("Was the bank robbed by the guard?", "Was the guard robbed by the bank?"),
+        ("How is my salary paid?", "How do I pay my salary?"),
+        ("Can you name a whale?", "Can a whale be named?"),
+    ],
+)
+def test_but_not_with_roles_exchanged(one: str, other: str) -> None:
+    assert closeness(one, other) == "different"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Will you write me a letter?", "How do I write a letter?"),
+        ("Write a letter to my landlord", "I want to write a letter to my landlord"),
+        ("I want you to cancel my order", "How do I cancel my order?"),
+        ("Can you write a poem?", "Can I write a poem?"),
+        ("What should I do when I change my address?", "How do I change my address?"),
+        ("J'ai changé d'adresse, que faire ?", "Comment changer d'adresse ?"),
+    ],
+)
+def test_a_wish_an_order_and_what_to_do_then_are_three_things(one: str, other: str) -> None:
     assert closeness(one, other) == "different"
 
 
