@@ -1,35 +1,25 @@
 """Whether two texts may have the same answer."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from policies.pair_guard.question import AUXILIARY
+from policies.pair_guard.order import active, in_order
+from policies.pair_guard.spelling import bare, cognate, one_edit
 from policies.pair_guard.tables import Tables
 from policies.pair_guard.text import Reader, Text, Word
 
 Closeness = Literal["same", "near", "across", "open", "different"]
 _TYPO = 5
 _WITH = frozenset({"with", "avec"})
-_COGNATE = 5
 _SOFTS = 2
 _REPHRASED = 2
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
-_COMPOUNDS = (3, 2)
 _SELF = frozenset({"i", "we", "je", "nous"})
 _SOMEONE = frozenset({"someone", "somebody", "quelque"})
-_BE = frozenset({"is", "are", "was", "were", "be", "been", "get", "gets", "got", "getting"})
-_MOST = frozenset({"best", "worst"})
-_COPULA = frozenset({"is", "are", "was", "were"})
-_OR = frozenset({"or", "ou"})
-_CHOICE = 2
-"""Words that either side of a choice may have."""
 
 
 class Judgement(NamedTuple):
@@ -92,7 +82,7 @@ class PairGuard:
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
         second = [word.meaning for word in b.words]
-        if a.kind == b.kind and (_active(a) == second or _active(b) == first):
+        if a.kind == b.kind and (active(a) == second or active(b) == first):
             return SAME
         if min(len(first), len(second)) < _LEAST.get(a.kind, 1):
             return SAME if a.plain == b.plain else _different("hardly any words")
@@ -103,12 +93,12 @@ class PairGuard:
             return self._rephrased(a, b, first, second, left, right)
         if left or right:
             judged = self._left_over(a, b, left, right)
-            if judged.closeness != "different" and not self._in_order(a, b, first, second, left, right):
+            if judged.closeness != "different" and not in_order(a, b, first, second, left, right, choice=self._or):
                 return _different("order")
             return judged
         if any(_contrast(one, other) for one, other in zip(a.words, b.words, strict=False)):
             return _different("prepositions")
-        return SAME if self._in_order(a, b, first, second) else _different("order")
+        return SAME if in_order(a, b, first, second, choice=self._or) else _different("order")
 
     def _forgive(  # noqa: PLR0913 - two texts, what they say and what they do not share
         self, a: Text, b: Text, first: list[str], second: list[str], left: list[str], right: list[str]
@@ -119,7 +109,7 @@ class PairGuard:
             for other in list(right):
                 ours, theirs = written.get(one, one), written.get(other, other)
                 named = (one == theirs + "^" and not b.proper) or (other == ours + "^" and not a.proper)
-                if named or _bare(ours, theirs, b) or _bare(theirs, ours, a) or self._misspelt(ours, theirs):
+                if named or bare(ours, theirs, b.plain) or bare(theirs, ours, a.plain) or self._misspelt(ours, theirs):
                     second[second.index(other)] = one
                     left.remove(one)
                     right.remove(other)
@@ -165,7 +155,7 @@ class PairGuard:
             return _different("question")
         if self._weighty(a, b, left, right):
             return _different("question")
-        if not self._in_order(a, b, first, second, left, right):
+        if not in_order(a, b, first, second, left, right, choice=self._or):
             return _different("order")
         single = max(a.questions, b.questions) <= 1  # of several, each may be another
         if left and right and single and common >= max(2, len(left), len(right)):
@@ -178,38 +168,6 @@ class PairGuard:
         if any(each[0] == "#" or each in named or each.endswith("est") for each in (*left, *right)):
             return True
         return any(frozenset((one, other)) in self._opposites for one in left for other in right)
-
-    def _in_order(  # noqa: PLR0913 - two texts, what they say and what they do not share
-        self, a: Text, b: Text, first: list[str], second: list[str], left: Sequence[str] = (), right: Sequence[str] = ()
-    ) -> bool:
-        """Whether what they share comes in one order, but for a list, a compound or a phrase at the beginning."""
-        if not left and not right:
-            if a.kind == "difference" and len(first) == len(second) == _LEAST["difference"]:
-                return sorted(first) == sorted(second)  # of one from the other, or of the other from the one
-            for text, own, other in ((a, first, second), (b, second, first)):
-                if text.fronted and own[text.fronted :] + own[: text.fronted] == other:
-                    return True
-        first, ours = _kept(first, a.words, left)
-        second, theirs = _kept(second, b.words, right)
-        if len(first) != len(second):
-            return False
-        index = 0
-        while index < len(first):
-            if first[index] == second[index]:
-                index += 1
-                continue
-            turned = (
-                _turned(ours, theirs, first, second, index)
-                or _turned(theirs, ours, second, first, index)
-                or _listed(ours, theirs, first, second, index)
-                or _said_of(a, ours, first, second, index)
-                or _said_of(b, theirs, second, first, index)
-                or (0 if _asks_twice(a) else _chosen(first, second, index, self._or))
-            )
-            if not turned:
-                return False
-            index += turned
-        return True
 
     def _across(self, a: Text, b: Text) -> Judgement:
         """The same in two languages: everything that is known on both sides has its counterpart."""
@@ -243,27 +201,6 @@ def _settled(text: Text, other: str) -> Text:
     return (
         msgspec.structs.replace(text, kind="do", mode="") if other == "do" else msgspec.structs.replace(text, kind="yn")
     )
-
-
-def _active(text: Text) -> list[str] | None:
-    """The words that count, as the active voice has them; None where there is no passive: `is rice eaten by cats`, `how is
-    rice cooked`, `by whom was rice found`.
-    """
-    words, said = [word.meaning for word in text.words], text.plain.split()
-    if not words or _BE.isdisjoint(said):
-        return None
-    if "by" in words[1:]:
-        place = words.index("by", 1)
-        end = next((k for k in range(place + 1, len(words)) if text.words[k].follows), len(words))
-        return [*words[place + 1 : end], words[place - 1], *words[: place - 1], *words[end:]]
-    asks_who = text.kind == "who" and said[0] == "by"
-    asks_how = text.kind == "how" and said[0] == "how" and not text.persons and (said[1] in _BE or "be" in said)
-    return [words[-1], *words[:-1]] if asks_who or asks_how else None
-
-
-def _bare(accented: str, plain: str, text: Text) -> bool:
-    """Whether a word is the other without its accents, in a text that has none."""
-    return accented != plain and text.plain.isascii() and _plain(accented) == plain
 
 
 def _joints(text: Text) -> int:
@@ -322,103 +259,3 @@ def _without(some: list[str], others: list[str]) -> list[str]:
         else:
             found.append(each)
     return found
-
-
-def _kept(meanings: list[str], words: Sequence[Word], gone: Sequence[str]) -> tuple[list[str], list[Word]]:
-    """What is left of a text when the words that only it has are taken out. A conjunction before one of them stands before
-    the next word then: `love and true friendship`.
-    """
-    rest = Counter(gone)
-    kept: list[str] = []
-    places: list[Word] = []
-    joined = False
-    for meaning, word in zip(meanings, words, strict=len(meanings) == len(words)):
-        if rest[meaning]:
-            rest[meaning] -= 1
-            joined = joined or word.joined
-        else:
-            kept.append(meaning)
-            places.append(msgspec.structs.replace(word, joined=True) if joined and not word.joined else word)
-            joined = False
-    return kept, places
-
-
-def _turned(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
-    """`group on Facebook` as `Facebook group`: how many words that are; 0 if it is not so."""
-    for size in (*_COMPOUNDS, 1):
-        block = first[index + 1 : index + 1 + size]
-        if len(block) < size or second[index : index + size + 1] != [*block, first[index]]:
-            continue
-        if a[index + 1].linked and not b[index].follows and not b[index + size].follows:
-            return size + 1
-    return 0
-
-
-def _listed(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
-    """`tea and coffee` as `coffee and tea`: how many words that are; 0 if it is not so."""
-    after = index + 1
-    if after >= len(first) or first[index] != second[after] or first[after] != second[index]:
-        return 0
-    return 2 if a[after].joined and b[after].joined else 0
-
-
-def _said_of(text: Text, words: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
-    """`which opening is best` as `the best opening`: how many words that are; 0 if it is not so."""
-    if _COPULA.isdisjoint(text.plain.split()):
-        return 0
-    for size in range(1, _COMPOUNDS[0] + 1):
-        place = index + size
-        if place >= len(first) or not (words[place].written in _MOST or first[place].endswith("est")):
-            continue
-        if [first[place], *first[index:place]] == second[index : place + 1]:
-            return size + 1
-    return 0
-
-
-def _asks_twice(text: Text) -> bool:
-    """Whether the choice is between clauses: `does he like me or do I annoy him`."""
-    words = text.plain.split()
-    return any(one in _OR and other in AUXILIARY for one, other in pairwise(words))
-
-
-def _chosen(first: list[str], second: list[str], index: int, choice: str) -> int:
-    """`green tea or coffee` as `coffee or green tea`: how many words that are; 0 if it is not so."""
-    for before in range(1, _CHOICE + 1):
-        place = index + before
-        if place >= len(first) or first[place] != choice:
-            continue
-        one = first[index:place]
-        for after in range(1, _CHOICE + 1):
-            other = first[place + 1 : place + 1 + after]
-            if len(other) == after and second[index : place + 1 + after] == [*other, choice, *one]:
-                return before + 1 + after
-    return 0
-
-
-def one_edit(one: str, other: str) -> bool:
-    """Whether one letter more, less or other, or two neighbours the other way round, makes them equal."""
-    if abs(len(one) - len(other)) > 1 or one == other:
-        return False
-    start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
-        start += 1
-    a, b = one[start:], other[start:]
-    if a[1:] == b[1:] or a[1:] == b or a == b[1:]:
-        return True
-    return len(a) > 1 and len(b) > 1 and a[0] == b[1] and a[1] == b[0] and a[2:] == b[2:]
-
-
-@lru_cache(4096)
-def cognate(one: str, other: str) -> bool:
-    """Whether words of two languages are one word by their look: the same without accents, or with another ending."""
-    one, other = _plain(one), _plain(other)
-    if one == other:
-        return True
-    if min(len(one), len(other)) < _COGNATE:
-        return False
-    shared = next((k for k, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
-    return shared >= _COGNATE and shared >= 0.6 * max(len(one), len(other))
-
-
-def _plain(word: str) -> str:
-    return "".join(char for char in unicodedata.normalize("NFD", word) if not unicodedata.combining(char))

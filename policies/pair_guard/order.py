@@ -1,0 +1,149 @@
+"""In which order two texts say what both say: lists, choices, compounds and the passive voice turn it without changing what is asked."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from policies.pair_guard.question import AUXILIARY
+from policies.pair_guard.text import Text, Word
+
+_COMPOUNDS: Final = (3, 2)
+_TWO: Final = 2
+_CHOICE: Final = 2
+"""Words that either side of a choice may have."""
+_BE: Final = frozenset({"is", "are", "was", "were", "be", "been", "get", "gets", "got", "getting"})
+_COPULA: Final = frozenset({"is", "are", "was", "were"})
+_MOST: Final = frozenset({"best", "worst"})
+_OR: Final = frozenset({"or", "ou"})
+
+
+def in_order(  # noqa: PLR0913 - two texts, what they say and what they do not share
+    a: Text,
+    b: Text,
+    first: list[str],
+    second: list[str],
+    left: Sequence[str] = (),
+    right: Sequence[str] = (),
+    *,
+    choice: str,
+) -> bool:
+    """Whether what they share comes in one order, but for a list, a choice, a compound or a phrase at the beginning. `choice`
+    is what `or` means.
+    """
+    if not left and not right:
+        if a.kind == "difference" and len(first) == len(second) == _TWO:
+            return sorted(first) == sorted(second)  # of one from the other, or of the other from the one
+        for text, own, other in ((a, first, second), (b, second, first)):
+            if text.fronted and own[text.fronted :] + own[: text.fronted] == other:
+                return True
+    first, ours = _kept(first, a.words, left)
+    second, theirs = _kept(second, b.words, right)
+    if len(first) != len(second):
+        return False
+    index = 0
+    while index < len(first):
+        if first[index] == second[index]:
+            index += 1
+            continue
+        turned = (
+            _turned(ours, theirs, first, second, index)
+            or _turned(theirs, ours, second, first, index)
+            or _listed(ours, theirs, first, second, index)
+            or _said_of(a, ours, first, second, index)
+            or _said_of(b, theirs, second, first, index)
+            or (0 if _asks_twice(a) else _chosen(first, second, index, choice))
+        )
+        if not turned:
+            return False
+        index += turned
+    return True
+
+
+def active(text: Text) -> list[str] | None:
+    """The words that count, as the active voice has them; None where there is no passive: `is rice eaten by cats`, `how is
+    rice cooked`, `by whom was rice found`.
+    """
+    words, said = [word.meaning for word in text.words], text.plain.split()
+    if not words or _BE.isdisjoint(said):
+        return None
+    if "by" in words[1:]:
+        place = words.index("by", 1)
+        end = next((k for k in range(place + 1, len(words)) if text.words[k].follows), len(words))
+        return [*words[place + 1 : end], words[place - 1], *words[: place - 1], *words[end:]]
+    asks_who = text.kind == "who" and said[0] == "by"
+    asks_how = text.kind == "how" and said[0] == "how" and not text.persons and (said[1] in _BE or "be" in said)
+    return [words[-1], *words[:-1]] if asks_who or asks_how else None
+
+
+def _kept(meanings: list[str], words: Sequence[Word], gone: Sequence[str]) -> tuple[list[str], list[Word]]:
+    """What is left of a text when the words that only it has are taken out. A conjunction before one of them stands before
+    the next word then: `love and true friendship`.
+    """
+    rest = Counter(gone)
+    kept: list[str] = []
+    places: list[Word] = []
+    joined = False
+    for meaning, word in zip(meanings, words, strict=len(meanings) == len(words)):
+        if rest[meaning]:
+            rest[meaning] -= 1
+            joined = joined or word.joined
+        else:
+            kept.append(meaning)
+            places.append(msgspec.structs.replace(word, joined=True) if joined and not word.joined else word)
+            joined = False
+    return kept, places
+
+
+def _turned(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
+    """`group on Facebook` as `Facebook group`: how many words that are; 0 if it is not so."""
+    for size in (*_COMPOUNDS, 1):
+        block = first[index + 1 : index + 1 + size]
+        if len(block) < size or second[index : index + size + 1] != [*block, first[index]]:
+            continue
+        if a[index + 1].linked and not b[index].follows and not b[index + size].follows:
+            return size + 1
+    return 0
+
+
+def _listed(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
+    """`tea and coffee` as `coffee and tea`: how many words that are; 0 if it is not so."""
+    after = index + 1
+    if after >= len(first) or first[index] != second[after] or first[after] != second[index]:
+        return 0
+    return 2 if a[after].joined and b[after].joined else 0
+
+
+def _said_of(text: Text, words: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
+    """`which opening is best` as `the best opening`: how many words that are; 0 if it is not so."""
+    if _COPULA.isdisjoint(text.plain.split()):
+        return 0
+    for size in range(1, _COMPOUNDS[0] + 1):
+        place = index + size
+        if place >= len(first) or not (words[place].written in _MOST or first[place].endswith("est")):
+            continue
+        if [first[place], *first[index:place]] == second[index : place + 1]:
+            return size + 1
+    return 0
+
+
+def _asks_twice(text: Text) -> bool:
+    """Whether the choice is between clauses: `does he like me or do I annoy him`."""
+    words = text.plain.split()
+    return any(one in _OR and other in AUXILIARY for one, other in pairwise(words))
+
+
+def _chosen(first: list[str], second: list[str], index: int, choice: str) -> int:
+    """`green tea or coffee` as `coffee or green tea`: how many words that are; 0 if it is not so."""
+    for before in range(1, _CHOICE + 1):
+        place = index + before
+        if place >= len(first) or first[place] != choice:
+            continue
+        one = first[index:place]
+        for after in range(1, _CHOICE + 1):
+            other = first[place + 1 : place + 1 + after]
+            if len(other) == after and second[index : place + 1 + after] == [*other, choice, *one]:
+                return before + 1 + after
+    return 0
