@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from policies.pair_guard.order import active, in_order
+from policies.pair_guard.order import in_order
 from policies.pair_guard.spelling import bare, cognate, one_edit
 from policies.pair_guard.tables import Tables
 from policies.pair_guard.text import Reader, Text, Word
@@ -82,7 +82,7 @@ class PairGuard:
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
         second = [word.meaning for word in b.words]
-        if a.kind == b.kind and (active(a) == second or active(b) == first):
+        if a.kind == b.kind and ((a.active and list(a.active) == second) or (b.active and list(b.active) == first)):
             return SAME
         if min(len(first), len(second)) < _LEAST.get(a.kind, 1):
             return SAME if a.plain == b.plain else _different("hardly any words")

@@ -1,4 +1,4 @@
-"""In which order two texts say what both say: lists, choices, compounds and the passive voice turn it without changing what is asked."""
+"""In which order two texts say what both say: lists, choices and compounds turn it without changing what is asked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ _COMPOUNDS: Final = (3, 2)
 _TWO: Final = 2
 _CHOICE: Final = 2
 """Words that either side of a choice may have."""
-_BE: Final = frozenset({"is", "are", "was", "were", "be", "been", "get", "gets", "got", "getting"})
 _COPULA: Final = frozenset({"is", "are", "was", "were"})
 _MOST: Final = frozenset({"best", "worst"})
 _OR: Final = frozenset({"or", "ou"})
@@ -60,22 +59,6 @@ def in_order(  # noqa: PLR0913 - two texts, what they say and what they do not s
             return False
         index += turned
     return True
-
-
-def active(text: Text) -> list[str] | None:
-    """The words that count, as the active voice has them; None where there is no passive: `is rice eaten by cats`, `how is
-    rice cooked`, `by whom was rice found`.
-    """
-    words, said = [word.meaning for word in text.words], text.plain.split()
-    if not words or _BE.isdisjoint(said):
-        return None
-    if "by" in words[1:]:
-        place = words.index("by", 1)
-        end = next((k for k in range(place + 1, len(words)) if text.words[k].follows), len(words))
-        return [*words[place + 1 : end], words[place - 1], *words[: place - 1], *words[end:]]
-    asks_who = text.kind == "who" and said[0] == "by"
-    asks_how = text.kind == "how" and said[0] == "how" and not text.persons and (said[1] in _BE or "be" in said)
-    return [words[-1], *words[:-1]] if asks_who or asks_how else None
 
 
 def _kept(meanings: list[str], words: Sequence[Word], gone: Sequence[str]) -> tuple[list[str], list[Word]]:

@@ -48,10 +48,11 @@ def take_kind(tokens: list[Token], known: Vocabulary, language: str, *, asks: bo
     `asks`: it has a question mark.
     """
     line = "".join(token.text + " " for token in tokens)
-    told = known.ask.match(line) is not None
+    told = False
     while (match := known.ask.match(line)) is not None:
         del tokens[: line.count(" ", 0, match.end())]
         line = line[match.end() :]
+        told = True
     frame = known.frame.match(line)
     kind = frame.lastgroup or "" if frame is not None else ""
     if kind in _BEFORE_TAILS:

@@ -22,7 +22,7 @@ def one_edit(one: str, other: str) -> bool:
 
 def bare(accented: str, plain: str, text: str) -> bool:
     """Whether a word is the other without its accents, where `text`, which has it, has none."""
-    return accented != plain and text.isascii() and _plain(accented) == plain
+    return not accented.isascii() and text.isascii() and _plain(accented) == plain
 
 
 @lru_cache(4096)

@@ -13,6 +13,7 @@ from policies.pair_guard.signs import Signs, signs_of
 from policies.pair_guard.stem import Stemmer
 from policies.pair_guard.tables import Tables, Vocabulary
 from policies.pair_guard.tokens import Token, cut, spell
+from policies.pair_guard.voice import active
 
 _QUOTED: Final = re.compile(r'"\s*([^"]{1,200}?)\s*"')
 _ARTICLES: Final = frozenset({"a", "an", "the", "un", "une", "le", "la", "les", "des", "du"})
@@ -84,6 +85,7 @@ class Text(msgspec.Struct, frozen=True):
     stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
     all of it but politeness, for where hardly any word counts. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
     `questions` counts its question marks. `proper` says that it begins with a capital, so that its writer sets them.
+    `active` is what its words mean in the active voice, where it is in the passive one.
     """
 
     language: str
@@ -102,6 +104,7 @@ class Text(msgspec.Struct, frozen=True):
     quantity: str = ""
     questions: int = 0
     proper: bool = False
+    active: tuple[str, ...] = ()
 
 
 class Reader:
@@ -139,14 +142,16 @@ class Reader:
         found, before_comma = words.read(kind, fronted)
         said = set(everything)
         asked = {token.text for token in tokens} if kind == "do" else said  # `can you` asks for no leave then
+        counted = _without_price(found, meanings, language) if kind == "howmuch" else found
+        persons = _persons(everything, known)
         return Text(
             language=language,
             kind=kind,
-            words=tuple(_without_price(found, meanings, language) if kind == "howmuch" else found),
+            words=tuple(counted),
             negations=words.negations,
             mode="can" if asked & known.can else "should" if asked & known.should else "",
             tense=_tense(said, known, language),
-            persons=_persons(everything, known),
+            persons=persons,
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
             signs=signs,
@@ -155,6 +160,13 @@ class Reader:
             quantity=" ".join(quantities),
             questions=text.count("?"),
             proper=text[:1].isupper(),
+            active=active(
+                [word.meaning for word in counted],
+                [word.follows for word in counted],
+                kind,
+                everything,
+                somebodys=bool(persons),
+            ),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 
