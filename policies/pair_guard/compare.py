@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from policies.pair_guard.clauses import differ
 from policies.pair_guard.order import in_order
 from policies.pair_guard.spelling import bare, cognate, one_edit
 from policies.pair_guard.tables import Tables
@@ -18,8 +19,6 @@ _SOFTS = 2
 _REPHRASED = 2
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
-_SELF = frozenset({"i", "we", "je", "nous"})
-_SOMEONE = frozenset({"someone", "somebody", "quelque"})
 
 
 class Judgement(NamedTuple):
@@ -77,7 +76,9 @@ class PairGuard:
         if not a.language:
             return SAME if a.words == b.words else _different("words")
         a, b = _settled(a, b.kind), _settled(b, a.kind)
-        return _contradiction(a, b) or self._within(a, b)
+        judged = _contradiction(a, b) or self._within(a, b)
+        small = differ(a, b) if judged.closeness != "different" else ""
+        return _different(small) if small else judged
 
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
@@ -236,18 +237,11 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
         return _different("tense")
     if a.quantity and b.quantity and a.quantity != b.quantity and a.kind == b.kind and a.kind in ("yn", "do"):
         return _different("quantity")
-    if _someone_else(a, b) or _someone_else(b, a):
-        return _different("person")
     if {a.persons, b.persons} == {"12", "21"} and a.kind == b.kind:
         return _different("person")
     if {a.persons, b.persons} == {"1", "2"} and not (a.subject and b.subject and a.kind != "what"):
         return _different("person")
     return None
-
-
-def _someone_else(a: Text, b: Text) -> bool:
-    """`I broke a window` and `someone broke my window`: both words are light."""
-    return a.plain.partition(" ")[0] in _SELF and b.plain.partition(" ")[0] in _SOMEONE
 
 
 def _without(some: list[str], others: list[str]) -> list[str]:

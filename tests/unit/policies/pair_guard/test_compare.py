@@ -197,6 +197,10 @@ def test_one_change_that_matters_makes_it_different(kind: str, one: str, other: 
     [
         ("Are you allowed to sue me?", "Am I allowed to sue you?"),
         ("Do you pay me?", "Do I pay you?"),
+        ("What do I do if my cat scratches someone?", "What do I do if someone's cat scratches me?"),
+        ("How do I charge my phone?", "How am I charged for my phone?"),
+        ("Where can I park near the mill?", "Where is the park near the mill?"),
+        ("Qui a gagné le tour ?", "Qui va gagner le tour ?"),
         ("I bent a bike while parking, what now?", "Someone bent my bike while parking, what now?"),
         ("J'ai rayé une voiture, que faire ?", "Quelqu'un a rayé ma voiture, que faire ?"),
         ("All birds can fly", "Some birds can fly"),
