@@ -17,6 +17,12 @@ from policies.pair_guard.voice import active
 
 _QUOTED: Final = re.compile(r'"\s*([^"]{1,200}?)\s*"')
 _ARTICLES: Final = frozenset({"a", "an", "the", "un", "une", "le", "la", "les", "des", "du"})
+_CLAUSES: Final = frozenset({"if", "when", "once", "after", "before", "si", "quand", "lorsque", "après", "avant"})
+_QUESTIONS: Final = frozenset(
+    {"how", "what", "which", "who", "where", "why", "when", "comment", "que", "quel", "quelle", "quels", "quelles", "qui", "où",
+     "pourquoi", "combien", "puis", "peux", "peut", "dois", "doit", "faut", "est"}
+)  # fmt: skip
+_WHY: Final = frozenset({"why", "pourquoi"})
 _CONJUNCTIONS: Final = frozenset({"and", "et", "vs", "versus"})
 _LISTING: Final = (("between", "and"), ("entre", "et"))
 _PARTICLES: Final = {"on": "activate", "off": "deactivate"}
@@ -81,9 +87,8 @@ class Text(msgspec.Struct, frozen=True):
     """What was read.
 
     `language` is empty for what is neither English nor French: then `words` are all its tokens, as they stand.
-    `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject. `fronted` is how many words
-    stand before the first comma of a text that begins with a preposition. `states`: it asks nothing and orders nothing. `plain` is
-    all of it but politeness, for where hardly any word counts. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
+    `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject.
+    `states`: it asks nothing and orders nothing. `plain` is all of it but politeness, a phrase before a first comma put last. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
     `questions` counts its question marks. `proper` says that it begins with a capital, so that its writer sets them.
     `active` is what its words mean in the active voice, where it is in the passive one.
     """
@@ -98,7 +103,6 @@ class Text(msgspec.Struct, frozen=True):
     subject: bool = False
     quotes: tuple[str, ...] = ()
     signs: Signs = Signs((), (), ())
-    fronted: int = 0
     states: bool = False
     plain: str = ""
     quantity: str = ""
@@ -134,12 +138,15 @@ class Reader:
         meanings = self._meanings[language]
         known = meanings.known
         quantities = dict.fromkeys(_QUANTITIES[each.text] for each in tokens if each.text in _QUANTITIES)
+        wonders = bool(tokens) and tokens[-1].text in _WHY
         drop_politeness(tokens, known)  # for which `all` at the beginning is a greeting
+        tokens = _unfronted(tokens, known)
         everything = [token.text for token in tokens]
-        fronted = _fronted(tokens, known)
         kind = take_kind(tokens, known, language, asks="?" in text)
+        if wonders and kind in ("do", "yn"):  # `my washer leaks, why?`
+            kind = "why"
         words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased))
-        found, before_comma = words.read(kind, fronted)
+        found = words.read(kind)
         said = set(everything)
         asked = {token.text for token in tokens} if kind == "do" else said  # `can you` asks for no leave then
         counted = _without_price(found, meanings, language) if kind == "howmuch" else found
@@ -155,7 +162,6 @@ class Reader:
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
             signs=signs,
-            fronted=before_comma,
             plain=" ".join(everything),
             quantity=" ".join(quantities),
             questions=text.count("?"),
@@ -228,13 +234,12 @@ class _WordReader:
         """How many; the two words of `ne … pas` are one."""
         return max(self._negators, int(self._ne))
 
-    def read(self, kind: str, fronted_at: int) -> tuple[list[Word], int]:
-        """The words, and how many of them stand before the token at `fronted_at`."""
+    def read(self, kind: str) -> list[Word]:
+        """The words."""
         tokens = self._tokens
         found: list[Word] = []
-        before_comma = index = 0
+        index = 0
         said = _SAID.get(kind, frozenset())
-        size = len(tokens)
         while index < len(tokens):
             token, first = tokens[index], index == 0
             meaning, index = self._meaning(index)
@@ -243,9 +248,7 @@ class _WordReader:
             capital = token.written[:1].isupper() and not first
             found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows))
             self._linked, self._joined, self._follows = False, False, ""
-            if index <= fronted_at - (size - len(tokens)):
-                before_comma = len(found)
-        return _numbers(found, self._known), before_comma
+        return _numbers(found, self._known)
 
     def _meaning(self, index: int) -> tuple[str, int]:
         """What the words at this place mean, empty for what does not count, and the place after them."""
@@ -303,11 +306,15 @@ class _WordReader:
         return None
 
 
-def _fronted(tokens: Sequence[Token], known: Vocabulary) -> int:
-    """The place of the token after the comma that ends a prepositional phrase at the beginning; 0 for none."""
-    if tokens and tokens[0].text in known.prepositions:
-        return next((place for place, token in enumerate(tokens) if place and token.after_comma), 0)
-    return 0
+def _unfronted(tokens: list[Token], known: Vocabulary) -> list[Token]:
+    """With a phrase at the beginning, up to its comma, put last: `in git, how do I …`, `if it rains, can I …`."""
+    place = next((place for place, token in enumerate(tokens) if place and token.after_comma), 0)
+    if not place:
+        return tokens
+    asks = tokens[place].text in AUXILIARY or tokens[place].text in _QUESTIONS
+    if tokens[0].text in known.prepositions or (tokens[0].text in _CLAUSES and asks):
+        return tokens[place:] + tokens[:place]
+    return tokens
 
 
 def _mentioned(tokens: Sequence[Token]) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-_BE: Final = frozenset({"is", "are", "was", "were", "be", "been", "get", "gets", "got", "getting"})
+_BE: Final = frozenset({"is", "are", "was", "were", "be", "been", "get", "gets", "got", "getting", "été"})
 
 
 def active(
@@ -22,6 +22,6 @@ def active(
         place = meanings.index("by", 1)
         end = next((k for k in range(place + 1, len(meanings)) if follows[k]), len(meanings))
         return (*meanings[place + 1 : end], meanings[place - 1], *meanings[: place - 1], *meanings[end:])
-    asks_who = kind == "who" and said[0] == "by"
+    asks_who = kind == "who" and said[0] in ("by", "par")
     asks_how = kind == "how" and said[0] == "how" and not somebodys and (said[1] in _BE or "be" in said)
     return (meanings[-1], *meanings[:-1]) if asks_who or asks_how else ()
