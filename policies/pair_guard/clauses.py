@@ -6,7 +6,6 @@ from typing import Final
 
 from policies.pair_guard.text import Text
 
-_SUFFERED: Final = re.compile(r"\b(?:am|are|was|were) (?:i|we|you) (?:being )?(?!supposed)\w+ed\b")
 _DONE_THERE: Final = re.compile(
     r"^where (?:can|do|should|could|must|may|would|will|did) (?:i|you|we|one|people|they) (?!find |locate |see |get )"
 )
@@ -14,23 +13,23 @@ _IS_THERE: Final = re.compile(r"^where (?:is|are|was|were) ")
 _HAS_BEEN: Final = re.compile(
     r"\b(?:a|ont|ai|as|avons|avez|est|sont) (?:été |déjà )?\w+(?:é|ée|és|ées|u|us|ue|i|is|it|ert)\b"
 )
+_SOMEONE_ACTS: Final = re.compile(
+    r"(?:^|\b(?:if|when|can|could|does|did|is|would|will|may|should|si|que|quand|est) )(?:someone|somebody|anyone|anybody|quelque un)\b"
+)
 _SELF: Final = frozenset({"i", "we", "je", "nous"})
 _SOMEONE: Final = frozenset({"someone", "somebody", "quelque"})
 _OBJECT: Final = frozenset({"me", "us"})
 
 
-def differ(a: Text, b: Text) -> str:
-    """Why two texts of the same words are not one, either way round; empty where nothing speaks against it."""
+def differ(a: Text, b: Text, *, sure: bool) -> str:
+    """Why two texts of the same words are not one, either way round; empty where nothing speaks against it. Of texts in
+    largely other words (not `sure`) the voice says nothing.
+    """
     for one, other in ((a, b), (b, a)):
         for what, (this, that) in _PAIRS.items():
-            if this(one) and that(other):
+            if (sure or what != "voice") and this(one) and that(other):
                 return what
     return ""
-
-
-def _is_suffered(text: Text) -> bool:
-    """`how am I charged for it`."""
-    return _SUFFERED.search(text.plain) is not None
 
 
 def _tells_of_me(text: Text) -> bool:
@@ -55,8 +54,23 @@ def _by_mine_to_someone(text: Text) -> bool:
     return not _SOMEONE.isdisjoint(said) and "my" in said and _OBJECT.isdisjoint(said)
 
 
-def _does_what_others_suffer(text: Text) -> bool:
-    return text.subject and not _is_suffered(text)
+def _is_suffered(text: Text) -> bool:
+    """`how am I charged for it`."""
+    return text.suffers
+
+
+def _is_done(text: Text) -> bool:
+    """`how do I charge it`."""
+    return not text.suffers
+
+
+def _someone_acts(text: Text) -> bool:
+    """`if someone bites me`."""
+    return _SOMEONE_ACTS.search(text.plain) is not None
+
+
+def _someone_does_not(text: Text) -> bool:
+    return not _someone_acts(text)
 
 
 def _asks_where_to_do(text: Text) -> bool:
@@ -80,7 +94,8 @@ def _has_been(text: Text) -> bool:
 
 
 _PAIRS: Final[dict[str, tuple[Callable[[Text], bool], Callable[[Text], bool]]]] = {
-    "voice": (_is_suffered, _does_what_others_suffer),
+    "voice": (_is_suffered, _is_done),
+    "actor": (_someone_acts, _someone_does_not),
     "place": (_asks_where_to_do, _asks_where_it_is),
     "person": (_tells_of_me, _tells_of_someone),
     "whose": (_by_someone_to_me, _by_mine_to_someone),

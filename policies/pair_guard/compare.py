@@ -1,5 +1,6 @@
 """Whether two texts may have the same answer."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -8,15 +9,31 @@ import msgspec
 
 from policies.pair_guard.clauses import differ
 from policies.pair_guard.order import in_order
-from policies.pair_guard.spelling import bare, cognate, one_edit
+from policies.pair_guard.spelling import bare, cognate, is_other_with_accents, one_edit
 from policies.pair_guard.tables import Tables
-from policies.pair_guard.text import Reader, Text, Word
+from policies.pair_guard.text import Reader, Text
+from policies.pair_guard.word import Word
 
 Closeness = Literal["same", "near", "across", "open", "different"]
 _TYPO = 5
 _WITH = frozenset({"with", "avec"})
+_OPPOSED = {
+    "to": frozenset({"about", "from", "in", ""}),
+    "à": frozenset({"de", "sur", "pour"}),
+    "pour": frozenset({"de"}),
+}
+"""What `to` is not: I complain to you and about you, report to him and report him."""
+_PLAIN = {"au": "à", "aux": "à", "du": "de", "d": "de", "des": "de"}
+_AMOUNTS = frozenset({"when", "howlong", "howmuch", "howmany", "howoften", "howold", "howfar"})
+_ADDRESSED = re.compile(
+    r"\b(?:do|did|are|were|will|would) you\b(?! (?:think|recommend|suggest|know|believe))|\byour\b(?! (?:own|self|favou?rite|opinion|view))"
+)
+"""That `you` is the one who answers, or whoever he answers for."""
 _SOFTS = 2
 _REPHRASED = 2
+_NAMES = frozenset({"python", "java"})
+"""In lower case mostly the same."""
+_ARTICLE = re.compile(r"\b(?:a|an|the|my) (?:python|java)(?! \w)")
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
 
@@ -29,6 +46,7 @@ class Judgement(NamedTuple):
 
 
 SAME = Judgement("same")
+_VOICE = Judgement("same", "voice")
 
 
 class PairGuard:
@@ -77,14 +95,18 @@ class PairGuard:
             return SAME if a.words == b.words else _different("words")
         a, b = _settled(a, b.kind), _settled(b, a.kind)
         judged = _contradiction(a, b) or self._within(a, b)
-        small = differ(a, b) if judged.closeness != "different" else ""
+        small = (
+            differ(a, b, sure=judged.closeness != "open")
+            if judged.closeness != "different" and judged is not _VOICE
+            else ""
+        )
         return _different(small) if small else judged
 
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
         second = [word.meaning for word in b.words]
         if a.kind == b.kind and ((a.active and list(a.active) == second) or (b.active and list(b.active) == first)):
-            return SAME
+            return _VOICE
         if min(len(first), len(second)) < _LEAST.get(a.kind, 1):
             return SAME if a.plain == b.plain else _different("hardly any words")
         left, right = _without(first, second), _without(second, first)
@@ -109,7 +131,10 @@ class PairGuard:
         for one in list(left):
             for other in list(right):
                 ours, theirs = written.get(one, one), written.get(other, other)
-                named = (one == theirs + "^" and not b.proper) or (other == ours + "^" and not a.proper)
+                named = theirs in _NAMES and one == theirs + "^" and not b.proper and not _ARTICLE.search(b.plain)
+                named = named or (
+                    ours in _NAMES and other == ours + "^" and not a.proper and not _ARTICLE.search(a.plain)
+                )
                 if named or bare(ours, theirs, b.plain) or bare(theirs, ours, a.plain) or self._misspelt(ours, theirs):
                     second[second.index(other)] = one
                     left.remove(one)
@@ -125,7 +150,11 @@ class PairGuard:
 
     def _misspelt(self, one: str, other: str) -> bool:
         """One letter is wrong, and exactly one of the two is a known word: other pairs are names, or two words."""
-        if min(len(one), len(other)) < _TYPO or not (one.isalpha() and other.isalpha()):
+        if (
+            is_other_with_accents(one, other)
+            or min(len(one), len(other)) < _TYPO
+            or not (one.isalpha() and other.isalpha())
+        ):
             return False
         return one_edit(one, other) and self._is_word(one) != self._is_word(other)
 
@@ -152,7 +181,7 @@ class PairGuard:
         a paraphrase more often than not, since who asks something else changes little.
         """
         common = len(first) - len(left)
-        if not (left or right) or "do" in (a.kind, b.kind):
+        if not (left or right) or "do" in (a.kind, b.kind) or {a.kind, b.kind} <= _AMOUNTS:
             return _different("question")
         if self._weighty(a, b, left, right):
             return _different("question")
@@ -178,7 +207,12 @@ class PairGuard:
         pairs: list[tuple[Word, Word]] = []
         for one in a.words:
             other = next(
-                (each for each in right if one.meaning == each.meaning or cognate(one.written, each.written)), None
+                (
+                    each
+                    for each in right
+                    if one.meaning.rstrip("~") == each.meaning.rstrip("~") or cognate(one.written, each.written)
+                ),
+                None,
             )
             if other is not None:
                 pairs.append((one, other))
@@ -210,12 +244,14 @@ def _joints(text: Text) -> int:
 
 
 def _contrast(one: Word, other: Word) -> bool:
-    """To pay with a card is not to pay for it."""
-    return (
-        one.follows != other.follows
-        and bool(one.follows and other.follows)
-        and bool(_WITH & {one.follows, other.follows})
-    )
+    """To pay with a card is not to pay for it, to report to someone not to report him."""
+    ours = "" if one.loose else _PLAIN.get(one.follows, one.follows)
+    theirs = "" if other.loose else _PLAIN.get(other.follows, other.follows)
+    if ours == theirs:
+        return False
+    if theirs in _OPPOSED.get(ours, ()) or ours in _OPPOSED.get(theirs, ()):
+        return True
+    return bool(ours and theirs) and bool(_WITH & {ours, theirs})
 
 
 def _different(reason: str) -> Judgement:
@@ -239,9 +275,22 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
         return _different("quantity")
     if {a.persons, b.persons} == {"12", "21"} and a.kind == b.kind:
         return _different("person")
-    if {a.persons, b.persons} == {"1", "2"} and not (a.subject and b.subject and a.kind != "what"):
+    if ("2" in a.persons) != ("2" in b.persons) and not _is_anyone(a, b):
         return _different("person")
     return None
+
+
+def _is_anyone(a: Text, b: Text) -> bool:
+    """Whether `you` is anyone: `how do you get there`, `can you freeze rice`; in French it is not, nor beside what is mine."""
+    persons = {a.persons, b.persons}
+    if persons == {"1", "12"}:  # `how do I send you a parcel`
+        return a.kind == b.kind
+    if a.language != "en" or a.kind != b.kind or not persons <= {"", "1", "2"}:
+        return False
+    if a.kind in ("how", "like"):
+        return True
+    addressed = _ADDRESSED.search(a.plain) or _ADDRESSED.search(b.plain)
+    return "1" not in persons and (a.kind == "yn" or (a.kind in ("what", "who") and not addressed))
 
 
 def _without(some: list[str], others: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """In which order two texts say what both say: lists, choices and compounds turn it without changing what is asked."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,14 +9,18 @@ from typing import Final
 import msgspec
 
 from policies.pair_guard.question import AUXILIARY
-from policies.pair_guard.text import Text, Word
+from policies.pair_guard.text import Text
+from policies.pair_guard.word import Word
 
 _COMPOUNDS: Final = (3, 2)
+_NOUNS_FIRST: Final = frozenset({"what", "who", "meaning", "difference", "howmuch", "howmany", "opinion", "do"})
+"""Kinds of question in which what comes first is no verb."""
 _TWO: Final = 2
 _CHOICE: Final = 2
 """Words that either side of a choice may have."""
-_COPULA: Final = frozenset({"is", "are", "was", "were"})
+_IS_MOST: Final = re.compile(r"\b(?:is|are|was|were) (?:the )?(?:best|worst|\w+est)\b")
 _MOST: Final = frozenset({"best", "worst"})
+_COMPARED: Final = frozenset({"better", "worse", "best", "more", "rather"})
 _OR: Final = frozenset({"or", "ou"})
 
 
@@ -47,12 +52,12 @@ def in_order(  # noqa: PLR0913 - two texts, what they say and what they do not s
             index += 1
             continue
         turned = (
-            _turned(ours, theirs, first, second, index)
-            or _turned(theirs, ours, second, first, index)
+            (_turned(ours, theirs, first, second, index) if index or _is_noun_first(a, ours) else 0)
+            or (_turned(theirs, ours, second, first, index) if index or _is_noun_first(b, theirs) else 0)
             or _listed(ours, theirs, first, second, index)
             or _said_of(a, ours, first, second, index)
             or _said_of(b, theirs, second, first, index)
-            or (0 if _asks_twice(a) else _chosen(first, second, index, choice))
+            or (0 if _asks_twice(a) else _chosen((a, ours), (b, theirs), first, second, index, choice))
         )
         if not turned:
             return False
@@ -79,6 +84,13 @@ def _kept(meanings: list[str], words: Sequence[Word], gone: Sequence[str]) -> tu
     return kept, places
 
 
+def _is_noun_first(text: Text, kept: Sequence[Word]) -> bool:
+    """Whether the first of the words that are left is no verb, which turns for nothing."""
+    if text.kind in _NOUNS_FIRST or text.plain.startswith(("is there", "are there")):
+        return True
+    return bool(kept) and kept[0].written != text.words[0].written
+
+
 def _turned(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
     """`group on Facebook` as `Facebook group`: how many words that are; 0 if it is not so."""
     for size in (*_COMPOUNDS, 1):
@@ -100,11 +112,15 @@ def _listed(a: Sequence[Word], b: Sequence[Word], first: list[str], second: list
 
 def _said_of(text: Text, words: Sequence[Word], first: list[str], second: list[str], index: int) -> int:
     """`which opening is best` as `the best opening`: how many words that are; 0 if it is not so."""
-    if _COPULA.isdisjoint(text.plain.split()):
+    if _IS_MOST.search(text.plain) is None:
         return 0
     for size in range(1, _COMPOUNDS[0] + 1):
         place = index + size
-        if place >= len(first) or not (words[place].written in _MOST or first[place].endswith("est")):
+        if (
+            place >= len(first)
+            or words[place].follows
+            or not (words[place].written in _MOST or first[place].endswith("est"))
+        ):
             continue
         if [first[place], *first[index:place]] == second[index : place + 1]:
             return size + 1
@@ -117,8 +133,19 @@ def _asks_twice(text: Text) -> bool:
     return any(one in _OR and other in AUXILIARY for one, other in pairwise(words))
 
 
-def _chosen(first: list[str], second: list[str], index: int, choice: str) -> int:
-    """`green tea or coffee` as `coffee or green tea`: how many words that are; 0 if it is not so."""
+def _chosen(  # noqa: PLR0913 - two texts with their words, and what these mean
+    a: tuple[Text, Sequence[Word]],
+    b: tuple[Text, Sequence[Word]],
+    first: list[str],
+    second: list[str],
+    index: int,
+    choice: str,
+) -> int:
+    """`green tea or coffee` as `coffee or green tea`: how many words that are; 0 if it is not so, or if an adjective before
+    them would go with the other one then.
+    """
+    if any(_is_narrowed(text, words[index].written) for text, words in (a, b)):
+        return 0
     for before in range(1, _CHOICE + 1):
         place = index + before
         if place >= len(first) or first[place] != choice:
@@ -129,3 +156,12 @@ def _chosen(first: list[str], second: list[str], index: int, choice: str) -> int
             if len(other) == after and second[index : place + 1 + after] == [*other, choice, *one]:
                 return before + 1 + after
     return 0
+
+
+def _is_narrowed(text: Text, word: str) -> bool:
+    """Whether a word that counts stands right before this one."""
+    said = text.plain.split()
+    place = said.index(word) if word in said else 0
+    before = said[place - 1] if place else ""
+    counted = {each.written for each in text.words}
+    return before in counted and not (before in _COMPARED or before.endswith("er"))

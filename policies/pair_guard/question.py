@@ -1,5 +1,6 @@
 """What kind of answer a text wants, and the words that say only that, or are only polite."""
 
+import re
 from typing import Final
 
 from policies.pair_guard.tables import Vocabulary
@@ -16,7 +17,13 @@ _ASKING: Final = {
 }  # fmt: skip
 
 
-_BEFORE_TAILS: Final = ("", "do", "what", "wish")
+_KINDS: Final = {"wish": "how", "order": "do"}
+"""Frames that say another kind of question."""
+_BEFORE_TAILS: Final = ("", "do", "what", "wish", "want")
+_TELLS: Final = re.compile(r"\b(?:tell|give|dire|dites|dis|indiquer|donner|communiquer)\b")
+_DEFINITE: Final = frozenset(
+    {"the", "my", "your", "our", "le", "la", "les", "l", "mon", "ma", "mes", "votre", "vos", "notre", "nos"}
+)
 _WHETHER: Final = frozenset({"if", "whether", "si"})
 _INVERTED: Final = {
     "en": AUXILIARY,
@@ -42,17 +49,23 @@ def drop_politeness(tokens: list[Token], known: Vocabulary) -> None:
                 break
 
 
-def take_kind(tokens: list[Token], known: Vocabulary, language: str, *, asks: bool) -> str:
-    """The kind of question: `how`, `when`, `yn` for yes or no, `do` for what is none. What only says so is cut off.
-
-    `asks`: it has a question mark.
-    """
+def drop_asking(tokens: list[Token], known: Vocabulary) -> bool:
+    """Take `could you tell me` and the like off the beginning; whether that was said, so that what follows is asked for."""
     line = "".join(token.text + " " for token in tokens)
     told = False
     while (match := known.ask.match(line)) is not None:
         del tokens[: line.count(" ", 0, match.end())]
         line = line[match.end() :]
-        told = True
+        told = _TELLS.search(match[0]) is not None
+    return told
+
+
+def take_kind(tokens: list[Token], known: Vocabulary, language: str, *, asks: bool, told: bool) -> str:
+    """The kind of question: `how`, `when`, `yn` for yes or no, `do` for what is none. What only says so is cut off.
+
+    `asks`: it has a question mark. `told`: it began with `tell me`.
+    """
+    line = "".join(token.text + " " for token in tokens)
     frame = known.frame.match(line)
     kind = frame.lastgroup or "" if frame is not None else ""
     if kind in _BEFORE_TAILS:
@@ -60,22 +73,22 @@ def take_kind(tokens: list[Token], known: Vocabulary, language: str, *, asks: bo
             tail = pattern.search(line.rstrip())
             if tail is not None:  # `I would like to … How do I do that?`
                 del tokens[line.count(" ", 0, tail.start()) + 1 :]
-                if frame is not None and kind in ("do", "wish"):
+                if frame is not None and kind in ("do", "wish", "want"):
                     del tokens[: line.count(" ", 0, frame.end())]
-                return "how" if kind == "wish" else name
+                return "how" if kind in ("wish", "want") else name
     if frame is not None:
         del tokens[: line.count(" ", 0, line.rfind(" ", 0, frame.end()) + 1)]
-        return "how" if kind == "wish" else kind
+        return _KINDS.get(kind, kind)
     return _without_frame(tokens, language, asks=asks, told=told)
 
 
 def _without_frame(tokens: list[Token], language: str, *, asks: bool, told: bool) -> str:
-    """By single words. `told`: it began with `tell me`, so that what follows is what is asked for."""
+    """By single words."""
     asking = _ASKING[language]
     for token in tokens:
         if token.text in asking:
             return asking[token.text]
-    first = tokens[0].text if tokens else ""
-    if told and first not in _WHETHER:
-        return "what"
-    return "yn" if asks or told or first in _INVERTED[language] else "do"
+    first = tokens[0] if tokens else Token("", "")
+    if told and first.text not in _WHETHER:
+        return "what" if first.text in _DEFINITE or first.written[:1].isupper() else "do"
+    return "yn" if asks or told or first.text in _INVERTED[language] else "do"

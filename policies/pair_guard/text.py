@@ -8,12 +8,13 @@ from typing import Final
 import msgspec
 
 from policies.pair_guard.meanings import Meanings
-from policies.pair_guard.question import AUXILIARY, drop_politeness, take_kind
+from policies.pair_guard.question import AUXILIARY, drop_asking, drop_politeness, take_kind
 from policies.pair_guard.signs import Signs, signs_of
 from policies.pair_guard.stem import Stemmer
 from policies.pair_guard.tables import Tables, Vocabulary
 from policies.pair_guard.tokens import Token, cut, spell
-from policies.pair_guard.voice import active
+from policies.pair_guard.voice import active, describes, suffers
+from policies.pair_guard.word import Word
 
 _QUOTED: Final = re.compile(r'"\s*([^"]{1,200}?)\s*"')
 _ARTICLES: Final = frozenset({"a", "an", "the", "un", "une", "le", "la", "les", "des", "du"})
@@ -22,6 +23,10 @@ _QUESTIONS: Final = frozenset(
     {"how", "what", "which", "who", "where", "why", "when", "comment", "que", "quel", "quelle", "quels", "quelles", "qui", "où",
      "pourquoi", "combien", "puis", "peux", "peut", "dois", "doit", "faut", "est"}
 )  # fmt: skip
+_BOOKING: Final = frozenset({"i", "we", "you", "to", "can", "could", "should"})
+_SOUND: Final = frozenset(
+    {"le", "du", "un", "au", "carte", "barre", "qualité", "problème", "ingénieur", "prise", "effet", "volume"}
+)
 _WHY: Final = frozenset({"why", "pourquoi"})
 _CONJUNCTIONS: Final = frozenset({"and", "et", "vs", "versus"})
 _LISTING: Final = (("between", "and"), ("entre", "et"))
@@ -68,21 +73,6 @@ _MULTIPLIES: Final = 100
 _KEEP: Final = 4096
 
 
-class Word(msgspec.Struct, frozen=True):
-    """A word that counts. `meaning` is its group of synonyms or its stem; numbers are `#` and their value.
-
-    `follows` is the preposition before it; `linked`: one that would make a compound. `joined`: a conjunction stands
-    before it.
-    """
-
-    meaning: str
-    written: str
-    linked: bool = False
-    joined: bool = False
-    capital: bool = False
-    follows: str = ""
-
-
 class Text(msgspec.Struct, frozen=True):
     """What was read.
 
@@ -90,7 +80,7 @@ class Text(msgspec.Struct, frozen=True):
     `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject.
     `states`: it asks nothing and orders nothing. `plain` is all of it but politeness, a phrase before a first comma put last. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
     `questions` counts its question marks. `proper` says that it begins with a capital, so that its writer sets them.
-    `active` is what its words mean in the active voice, where it is in the passive one.
+    `active` is what its words mean in the active voice, where it is in the passive one; `suffers`: it is in that.
     """
 
     language: str
@@ -109,6 +99,7 @@ class Text(msgspec.Struct, frozen=True):
     questions: int = 0
     proper: bool = False
     active: tuple[str, ...] = ()
+    suffers: bool = False
 
 
 class Reader:
@@ -140,9 +131,10 @@ class Reader:
         quantities = dict.fromkeys(_QUANTITIES[each.text] for each in tokens if each.text in _QUANTITIES)
         wonders = bool(tokens) and tokens[-1].text in _WHY
         drop_politeness(tokens, known)  # for which `all` at the beginning is a greeting
+        told = drop_asking(tokens, known)
         tokens = _unfronted(tokens, known)
         everything = [token.text for token in tokens]
-        kind = take_kind(tokens, known, language, asks="?" in text)
+        kind = take_kind(tokens, known, language, asks="?" in text, told=told)
         if wonders and kind in ("do", "yn"):  # `my washer leaks, why?`
             kind = "why"
         words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased))
@@ -166,13 +158,8 @@ class Reader:
             quantity=" ".join(quantities),
             questions=text.count("?"),
             proper=text[:1].isupper(),
-            active=active(
-                [word.meaning for word in counted],
-                [word.follows for word in counted],
-                kind,
-                everything,
-                somebodys=bool(persons),
-            ),
+            active=active(counted, kind, everything),
+            suffers=suffers(everything, language),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 
@@ -225,7 +212,7 @@ class _WordReader:
         self._tokens = tokens
         self._look = look
         self._mentioned = _mentioned(tokens)
-        self._linked, self._joined, self._follows = False, False, ""
+        self._linked, self._joined, self._loose, self._follows = False, False, False, ""
         self._negators = 0
         self._ne = False
 
@@ -242,12 +229,15 @@ class _WordReader:
         said = _SAID.get(kind, frozenset())
         while index < len(tokens):
             token, first = tokens[index], index == 0
+            place = index
             meaning, index = self._meaning(index)
             if not meaning or token.text in said:
                 continue
+            if index == place + 1 and describes(tokens, place, self._known):  # `deleted photos` are not deleted now
+                meaning += "~"
             capital = token.written[:1].isupper() and not first
-            found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows))
-            self._linked, self._joined, self._follows = False, False, ""
+            found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows, self._loose))
+            self._linked, self._joined, self._loose, self._follows = False, False, False, ""
         return _numbers(found, self._known)
 
     def _meaning(self, index: int) -> tuple[str, int]:
@@ -265,15 +255,28 @@ class _WordReader:
             self._ne = self._ne or word == "ne"
             self._negators += word != "ne"
             return "", index + 1
-        if light:
-            return self._light(token), index + 1
+        if light or (word == "son" and self._is_possessive(index)):
+            return self._light(index), index + 1
         particle = self._particle(index + 1) if word in _SEPARABLE else None
         return self._meanings.of(particle) if particle else self._counts(token), index + 1
 
-    def _light(self, token: Token) -> str:
+    def _is_verb(self, index: int) -> bool:
+        """Whether what stands behind `to` may be a verb: in lower case, and without an article."""
+        after = self._tokens[index] if index < len(self._tokens) else None
+        return after is not None and after.written.islower() and after.text not in self._known.light
+
+    def _is_possessive(self, index: int) -> bool:
+        """Whether French `son` is his and not a sound."""
+        before = self._tokens[index - 1].text if index else ""
+        after = self._tokens[index + 1].text if index + 1 < len(self._tokens) else ""
+        return bool(after) and after not in self._known.prepositions and before not in _SOUND
+
+    def _light(self, index: int) -> str:
         """Empty, but for an acronym; what it says of the next word is noted."""
+        token = self._tokens[index]
         if token.text in self._known.prepositions:
             self._linked, self._follows = token.text in self._known.compound, token.text
+            self._loose = token.text == "to" and self._is_verb(index + 1)
         elif token.text in _CONJUNCTIONS:
             self._joined = True
         elif self._look.is_acronym(token):
@@ -293,7 +296,8 @@ class _WordReader:
                 names = any(
                     self._look.is_acronym(each) and each.text in self._known.light for each in tokens[index:end]
                 )
-                return None if names else (meaning, end)
+                noun = meaning == "reserve" and index and tokens[index - 1].text not in _BOOKING  # `my book a`
+                return None if names or noun else (meaning, end)
         return None
 
     def _particle(self, index: int) -> str | None:
