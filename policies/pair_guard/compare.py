@@ -267,7 +267,8 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
     """What no choice of words makes good."""
     if a.negations % 2 != b.negations % 2:
         return _different("negation")
-    if a.mode != b.mode and a.kind == b.kind and a.kind in ("yn", "why", "do"):
+    offered = {a.mode, b.mode} == {"", "can"} and a.persons == b.persons == "2"  # `do you ship`, `can you ship`
+    if a.mode != b.mode and a.kind == b.kind and a.kind in ("yn", "why", "do") and not offered:
         return _different("mode")
     if "past" in (a.tense, b.tense) and a.tense != b.tense and "?" not in (a.tense, b.tense):
         return _different("tense")

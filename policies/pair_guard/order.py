@@ -40,6 +40,8 @@ def in_order(  # noqa: PLR0913 - two texts, what they say and what they do not s
     if not left and not right:
         if a.kind == "difference" and len(first) == len(second) == _TWO:
             return sorted(first) == sorted(second)  # of one from the other, or of the other from the one
+        if a.kind == "yn" and (_said_first(a, first, second) or _said_first(b, second, first)):
+            return True
         if a.language == "fr" and a.kind in ("when", "where") and [second[1::-1], second[2:]] == [first[:2], first[2:]]:
             return True  # `à quelle heure ferme le musée`, `… le musée ferme-t-il`
     first, ours = _kept(first, a.words, left)
@@ -63,6 +65,11 @@ def in_order(  # noqa: PLR0913 - two texts, what they say and what they do not s
             return False
         index += turned
     return True
+
+
+def _said_first(text: Text, first: list[str], second: list[str]) -> bool:
+    """`is it safe to eat raw eggs` as `are raw eggs safe to eat`."""
+    return text.plain.startswith("is it ") and second == [*first[2:], *first[:2]]
 
 
 def _kept(meanings: list[str], words: Sequence[Word], gone: Sequence[str]) -> tuple[list[str], list[Word]]:

@@ -35,7 +35,6 @@ _SEPARABLE: Final = frozenset({"turn", "turning", "turned", "switch", "switching
 _HE: Final = {"he": "he", "him": "he", "his": "he", "himself": "he", "she": "she", "her": "she", "hers": "she", "herself": "she",
               "they": "they", "them": "they", "lui": "he", "elle": "she", "ils": "they", "elles": "they"}  # fmt: skip
 _SAID: Final = {
-    "how": frozenset({"become", "becoming", "becomes"}),
     "where": frozenset({"find", "locate", "located", "situated", "trouver", "trouve", "trouvent", "situé", "située"}),
     "difference": frozenset(
         {

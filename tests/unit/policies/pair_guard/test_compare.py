@@ -46,6 +46,8 @@ SAME = [
     ("What is the wifi code?", "What is the Wi-Fi code?"),
     ("What is the weight of 3,500 coins?", "What is the weight of 3500 coins?"),
     ("When was the mill built?", "In what year was the mill built?"),
+    ("Is it safe to eat raw eggs?", "Are raw eggs safe to eat?"),
+    ("Do you ship to Canada?", "Can you ship to Canada?"),
     ("In field hockey, what's the meaning of a green card?", "What does a green card mean in field hockey?"),
     ("If my train is late, can I get a refund?", "Can I get a refund if my train is late?"),
     ("Why is my washer leaking?", "My washer leaks, why?"),
@@ -195,6 +197,61 @@ DIFFERENT = {
 )
 def test_one_change_that_matters_makes_it_different(kind: str, one: str, other: str) -> None:
     assert closeness(one, other) == "different", kind
+
+
+NOT_ONE = {
+    "person": [
+        ("How do you store my data?", "How do I store my data?"),
+        ("Why did you block my account?", "Why did I block my account?"),
+        ("Do you accept PayPal?", "Do I accept PayPal?"),
+        ("Can you track my phone?", "Can I track my phone?"),
+        ("Pouvez-vous livrer en Belgique ?", "Puis-je livrer en Belgique ?"),
+        ("What should I do if someone bites me?", "What should I do if I bite someone?"),
+        ("Can someone see my profile?", "Can I see my profile?"),
+    ],
+    "voice": [
+        ("How do I get paid for overtime?", "How do I pay for overtime?"),
+        ("Can I be refunded for a cancelled flight?", "Can I refund a cancelled flight?"),
+        ("When are contractors paid?", "When do contractors pay?"),
+        ("Comment être remboursé ?", "Comment rembourser ?"),
+        ("Comment se faire embaucher ?", "Comment embaucher ?"),
+        ("How are passwords stolen?", "How do I steal passwords?"),
+        ("Is the fee paid by card?", "Does the card pay the fee?"),
+    ],
+    "participles": [
+        ("How do I find deleted photos?", "How do I delete photos?"),
+        ("How long can I keep cooked rice?", "How long do I cook rice?"),
+        ("Où sont les fichiers supprimés ?", "Où supprimer les fichiers ?"),
+    ],
+    "what is wanted": [
+        ("How do I become a lawyer?", "How do I get a lawyer?"),
+        ("Tell me a joke about cats.", "What is a joke about cats?"),
+        ("Could you give me a refund?", "What is a refund?"),
+        ("Je voudrais une pizza.", "Comment faire une pizza ?"),
+        ("I want to write a poem.", "How do I write a poem?"),
+        ("How many pills for a dog?", "How much does a pill cost for a dog?"),
+        ("Who should I pay rent to?", "Who should pay rent?"),
+        ("Depuis quand êtes-vous ouverts ?", "Quand êtes-vous ouverts ?"),
+    ],
+    "relations": [
+        ("How do I report to HR?", "How do I report HR?"),
+        ("How do I complain to my landlord?", "How do I complain about my landlord?"),
+        ("Can I vote for my brother?", "Can my brother vote?"),
+        ("What is the country with the largest army?", "What is the largest country with an army?"),
+        ("Should I buy a new phone or a laptop?", "Should I buy a new laptop or a phone?"),
+        ("How do I cancel my life insurance?", "How do I cancel my insurance?"),
+        ("how do i clean windows?", "How do I clean Windows?"),
+        ("Comment enlever une tache ?", "Comment enlever une tâche ?"),
+        ("Comment régler un problème de son ?", "Comment régler un problème ?"),
+        ("How do I change my phone?", "How do I change my phone number?"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("kind", "one", "other"), [(kind, *pair) for kind, pairs in NOT_ONE.items() for pair in pairs])
+def test_the_same_words_put_otherwise_are_not_the_same(kind: str, one: str, other: str) -> None:
+    """Of a thousand pairs that someone wrote to get past the pair guard."""
+    assert closeness(one, other) in ("different", "open"), kind
 
 
 @pytest.mark.parametrize(
