@@ -9,7 +9,7 @@ import msgspec
 
 from policies.pair_guard.clauses import differ
 from policies.pair_guard.order import in_order
-from policies.pair_guard.spelling import bare, cognate, is_other_with_accents, one_edit
+from policies.pair_guard.spelling import bare, cognate, one_edit, same_but_accents
 from policies.pair_guard.tables import Tables
 from policies.pair_guard.text import Reader, Text
 from policies.pair_guard.word import Word
@@ -62,6 +62,7 @@ class PairGuard:
         reader = Reader(tables)
         self._languages = frozenset(languages)
         self._words = tables.words
+        self._accents = tables.accents
         (self._or,) = reader.meanings("en", ("or",))
         self._listed = frozenset(word for known in tables.languages.values() for word in known.concepts)
         self._any = language == "any"
@@ -135,7 +136,12 @@ class PairGuard:
                 named = named or (
                     ours in _NAMES and other == ours + "^" and not a.proper and not _ARTICLE.search(a.plain)
                 )
-                if named or bare(ours, theirs, b.plain) or bare(theirs, ours, a.plain) or self._misspelt(ours, theirs):
+                if (
+                    named
+                    or self._bare(ours, theirs, b.plain)
+                    or self._bare(theirs, ours, a.plain)
+                    or self._misspelt(ours, theirs)
+                ):
                     second[second.index(other)] = one
                     left.remove(one)
                     right.remove(other)
@@ -148,10 +154,13 @@ class PairGuard:
                 right.clear()
                 return
 
+    def _bare(self, accented: str, plain: str, text: str) -> bool:
+        return plain not in self._accents and bare(accented, plain, text)
+
     def _misspelt(self, one: str, other: str) -> bool:
         """One letter is wrong, and exactly one of the two is a known word: other pairs are names, or two words."""
         if (
-            is_other_with_accents(one, other)
+            same_but_accents(one, other) in self._accents
             or min(len(one), len(other)) < _TYPO
             or not (one.isalpha() and other.isalpha())
         ):

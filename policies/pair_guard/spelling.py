@@ -5,12 +5,6 @@ from functools import lru_cache
 from typing import Final
 
 _COGNATE: Final = 5
-_OTHERS: Final = frozenset(
-    {"tache", "taches", "marche", "marches", "sale", "sales", "pate", "pates", "cote", "cotes", "peche", "peches", "interne", "internes",
-     "jeune", "jeunes", "foret", "sur", "mur", "murs", "rose", "roses", "mais", "cure", "gene", "genes", "roti", "cru", "crue", "forme",
-     "acheve", "releve", "prive", "publie", "eleve", "eleves", "boite"}
-)  # fmt: skip
-"""Words that are others with an accent."""
 
 
 def one_edit(one: str, other: str) -> bool:
@@ -28,17 +22,15 @@ def one_edit(one: str, other: str) -> bool:
 
 def bare(accented: str, plain: str, text: str) -> bool:
     """Whether a word is the other without its accents, where `text`, which has it, has none."""
-    return not accented.isascii() and text.isascii() and plain not in _OTHERS and _plain(accented) == plain
+    return not accented.isascii() and text.isascii() and _plain(accented) == plain
 
 
-def is_other_with_accents(one: str, other: str) -> bool:
-    """Whether two words are two that only accents tell apart: a stain and a task in French."""
-    return (
-        one != other
-        and not (one.isascii() and other.isascii())
-        and _plain(one) == _plain(other)
-        and _plain(one) in _OTHERS
-    )
+def same_but_accents(one: str, other: str) -> str:
+    """What two words are without their accents, if these alone tell them apart; empty otherwise."""
+    if one == other or (one.isascii() and other.isascii()):
+        return ""
+    plain = _plain(one)
+    return plain if plain == _plain(other) else ""
 
 
 @lru_cache(4096)

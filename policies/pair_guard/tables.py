@@ -68,6 +68,12 @@ class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     numbers: dict[Language, str]
     ordinals: dict[Language, str]
     soft: dict[Language, str]
+    participles: dict[Language, str]
+    unchanged: str
+    states: dict[Language, str]
+    agentless: str
+    recipes: str
+    accents: str
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
@@ -101,6 +107,10 @@ class Vocabulary(msgspec.Struct, frozen=True):
     """How statements begin, and orders do not."""
     degrees: bool
     """Whether adjectives are compared by their endings."""
+    participles: frozenset[str]
+    """Irregular ones."""
+    states: frozenset[str]
+    """Participles that say how something is."""
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -109,6 +119,14 @@ class Tables(msgspec.Struct, frozen=True):
     languages: dict[str, Vocabulary]
     cased: frozenset[str]
     opposites: dict[str, tuple[tuple[str, str], ...]]
+    unchanged: frozenset[str]
+    """Participles that look like their verb."""
+    agentless: frozenset[str]
+    """What stands behind `by` and does nothing."""
+    recipes: frozenset[str]
+    """Participles of what anyone does."""
+    accents: frozenset[str]
+    """Words that are others with an accent."""
     words: Words
 
     @classmethod
@@ -120,6 +138,10 @@ class Tables(msgspec.Struct, frozen=True):
             languages={name: _vocabulary(file, name) for name in LANGUAGES},
             cased=frozenset(file.cased.split()),
             opposites={name: _pairs(file.opposites[name]) for name in LANGUAGES},
+            unchanged=_words(file.unchanged),
+            agentless=_words(file.agentless),
+            recipes=_words(file.recipes),
+            accents=_words(file.accents),
             words=Words.load(),
         )
 
@@ -151,6 +173,8 @@ def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
         compound=_words(file.compound[name]),
         determiners=_words(file.determiners[name]),
         degrees=name == "en",
+        participles=_words(file.participles[name]),
+        states=_words(file.states[name]),
     )
 
 

@@ -13,7 +13,7 @@ from policies.pair_guard.signs import Signs, signs_of
 from policies.pair_guard.stem import Stemmer
 from policies.pair_guard.tables import Tables, Vocabulary
 from policies.pair_guard.tokens import Token, cut, spell
-from policies.pair_guard.voice import active, describes, suffers
+from policies.pair_guard.voice import Voices
 from policies.pair_guard.word import Word
 
 _QUOTED: Final = re.compile(r'"\s*([^"]{1,200}?)\s*"')
@@ -107,6 +107,7 @@ class Reader:
     def __init__(self, tables: Tables) -> None:
         stemmer = Stemmer(tables.words)
         self._tables = tables
+        self._voices = Voices(tables)
         self._meanings = {
             "en": Meanings(tables.languages["en"], stemmer.english),
             "fr": Meanings(tables.languages["fr"], stemmer.french),
@@ -136,7 +137,7 @@ class Reader:
         kind = take_kind(tokens, known, language, asks="?" in text, told=told)
         if wonders and kind in ("do", "yn"):  # `my washer leaks, why?`
             kind = "why"
-        words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased))
+        words = _WordReader(meanings, tokens, _Look(text, quotes, self._tables.cased), self._voices)
         found = words.read(kind)
         said = set(everything)
         asked = {token.text for token in tokens} if kind == "do" else said  # `can you` asks for no leave then
@@ -157,8 +158,8 @@ class Reader:
             quantity=" ".join(quantities),
             questions=text.count("?"),
             proper=text[:1].isupper(),
-            active=active(counted, kind, everything),
-            suffers=suffers(everything, language),
+            active=self._voices.active(counted, kind, everything),
+            suffers=self._voices.suffers(everything, language),
             states=kind == "do" and bool(everything) and everything[0] in known.determiners,
         )
 
@@ -205,8 +206,9 @@ class _Look:
 class _WordReader:
     """Reads the words of one text that count."""
 
-    def __init__(self, meanings: Meanings, tokens: list[Token], look: _Look) -> None:
+    def __init__(self, meanings: Meanings, tokens: list[Token], look: _Look, voices: Voices) -> None:
         self._meanings = meanings
+        self._voices = voices
         self._known = meanings.known
         self._tokens = tokens
         self._look = look
@@ -232,7 +234,9 @@ class _WordReader:
             meaning, index = self._meaning(index)
             if not meaning or token.text in said:
                 continue
-            if index == place + 1 and describes(tokens, place, self._known):  # `deleted photos` are not deleted now
+            if index == place + 1 and self._voices.describes(
+                tokens, place, self._known
+            ):  # `deleted photos` are not deleted now
                 meaning += "~"
             capital = token.written[:1].isupper() and not first
             found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows, self._loose))

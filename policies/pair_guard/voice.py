@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from policies.pair_guard.tables import Vocabulary
+from policies.pair_guard.tables import Tables, Vocabulary
 from policies.pair_guard.tokens import Token
 from policies.pair_guard.word import Word
 
@@ -13,316 +13,102 @@ _BE: Final = frozenset({"is", "are", "am", "was", "were", "be", "been", "being",
 _ETRE: Final = frozenset(
     {"être", "suis", "es", "est", "sommes", "êtes", "sont", "été", "était", "étaient", "sera", "seront", "serai"}
 )
-_NO_AGENTS: Final = frozenset(
-    {"phone", "card", "mail", "email", "post", "bus", "train", "car", "plane", "boat", "bike", "hand", "law", "default", "ear", "monday",
-     "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "cash", "cheque", "transfer", "text", "sms", "weight", "month"}
-)  # fmt: skip
-"""What stands behind `by` and does nothing."""
-_RECIPES: Final = frozenset(
-    {"calculated", "computed", "converted", "measured", "pronounced", "spelled", "spelt", "solved", "cooked", "baked", "roasted", "boiled",
-     "prepared", "pruned", "grown", "cleaned", "washed", "written", "played"}
-)  # fmt: skip
-"""Of these, how it is done is how to do it; of what others do it is not."""
-_IRREGULAR: Final = frozenset(
-    [
-        "paid",
-        "sent",
-        "sold",
-        "told",
-        "taught",
-        "caught",
-        "bitten",
-        "bit",
-        "stolen",
-        "chosen",
-        "written",
-        "given",
-        "taken",
-        "lost",
-        "broken",
-        "frozen",
-        "hidden",
-        "forgotten",
-        "worn",
-        "torn",
-        "known",
-        "driven",
-        "made",
-        "built",
-        "held",
-        "kept",
-        "found",
-        "hit",
-        "shot",
-        "cut",
-        "put",
-        "set",
-        "sued",
-        "fed",
-        "led",
-        "hurt",
-        "struck",
-        "stuck",
-        "beaten",
-        "eaten",
-        "drunk",
-        "seen",
-        "heard",
-        "read",
-        "understood",
-        "spent",
-        "lent",
-        "left",
-        "shown",
-        "thrown",
-        "blown",
-        "drawn",
-        "grown",
-        "fired",
-        "robbed",
-        "hired",
-        "done",
-        "won",
-        "bought",
-        "brought",
-        "thought",
-        "spoken",
-        "sworn",
-        "shut",
-        "split",
-        "spread",
-    ]
-)
-_UNCHANGED: Final = frozenset(["hurt", "cut", "put", "set", "hit", "bit", "split", "spread", "read", "shut", "shot"])
-_STATES: Final = frozenset(
-    [
-        "allowed",
-        "permitted",
-        "supposed",
-        "located",
-        "situated",
-        "called",
-        "named",
-        "needed",
-        "required",
-        "included",
-        "based",
-        "interested",
-        "related",
-        "used",
-        "married",
-        "divorced",
-        "closed",
-        "opened",
-        "started",
-        "excited",
-        "scared",
-        "tired",
-        "worried",
-        "open",
-        "made",
-        "left",
-        "set",
-    ]
-)
-_REGULAR: Final = re.compile(r"[a-zé]{2,}(?<!e)ed$")
-_FRENCH: Final = re.compile(r"\w{2,}(?:é|ée|és|ées)$")
-_FRENCH_IRREGULAR: Final = frozenset(
-    [
-        "vendu",
-        "vendue",
-        "vendus",
-        "perdu",
-        "perdue",
-        "perdus",
-        "perdues",
-        "rendu",
-        "mordu",
-        "mordue",
-        "battu",
-        "élu",
-        "élue",
-        "pris",
-        "prise",
-        "mis",
-        "mise",
-        "offert",
-        "offerte",
-        "reçu",
-        "reçue",
-        "trahi",
-        "puni",
-        "punie",
-        "averti",
-        "avertie",
-        "servi",
-        "servie",
-        "choisi",
-        "choisie",
-        "remplie",
-        "cuit",
-        "cuite",
-        "cuits",
-        "écrit",
-        "écrite",
-        "écrits",
-        "volé",
-    ]
-)
-_MOVING: Final = frozenset(
-    [
-        "allé",
-        "allée",
-        "allés",
-        "arrivé",
-        "arrivée",
-        "arrivés",
-        "entré",
-        "entrée",
-        "tombé",
-        "tombée",
-        "resté",
-        "restée",
-        "passé",
-        "passée",
-        "monté",
-        "montée",
-        "né",
-        "née",
-        "situé",
-        "située",
-        "fermé",
-        "fermée",
-        "fermés",
-        "décédé",
-        "décédée",
-    ]
-)
+_REGULAR: Final = {"en": re.compile(r"[a-zé]{2,}(?<!e)ed$"), "fr": re.compile(r"\w{2,}(?:é|ée|és|ées)$")}
 _INFINITIVE: Final = re.compile(r"\w{2,}(?:er|ir|re)$")
-_ACTING: Final = {
-    True: frozenset(
-        [
-            "i",
-            "you",
-            "we",
-            "he",
-            "she",
-            "they",
-            "it",
-            "who",
-            "have",
-            "has",
-            "had",
-            "having",
-            "not",
-            "n't",
-            "be",
-            "is",
-            "are",
-            "am",
-            "was",
-            "were",
-            "been",
-            "being",
-            "get",
-            "gets",
-            "got",
-            "getting",
-            "do",
-            "does",
-            "did",
-            "to",
-            "will",
-            "would",
-            "can",
-            "could",
-            "should",
-        ]
-    ),
-    False: frozenset(
-        [
-            "je",
-            "j",
-            "tu",
-            "il",
-            "elle",
-            "on",
-            "nous",
-            "vous",
-            "ils",
-            "elles",
-            "ai",
-            "as",
-            "a",
-            "avons",
-            "avez",
-            "ont",
-            "avoir",
-            "est",
-            "sont",
-            "suis",
-            "être",
-        ]
-    ),
-}
-"""Words behind which a participle is a verb, in English and in French."""
+_NEAR: Final = 5
+"""So many words from `be` or `get` on its participle may stand."""
+_SUBJECTS: Final = frozenset(
+    {
+        "i",
+        "you",
+        "we",
+        "he",
+        "she",
+        "they",
+        "it",
+        "who",
+        "je",
+        "j",
+        "tu",
+        "il",
+        "elle",
+        "on",
+        "nous",
+        "vous",
+        "ils",
+        "elles",
+    }
+)
+_HELPING: Final = frozenset(
+    {"have", "has", "had", "having", "not", "do", "does", "did", "to", "will", "would", "can", "could", "should",
+     "ai", "as", "avons", "avez", "ont", "avoir"}
+)  # fmt: skip
 
 
-def active(words: Sequence[Word], kind: str, said: Sequence[str]) -> tuple[str, ...]:
-    """What the words that count mean, as the active voice has them; empty where there is no passive: `is rice eaten by cats`,
-    `how is rice cooked`, `by whom was rice found`. `said` is all that was.
-    """
-    meanings = [word.meaning for word in words]
-    by = "by" in meanings[1:]
-    if not meanings or not (by or kind in ("how", "who")) or (_BE.isdisjoint(said) and _ETRE.isdisjoint(said)):
-        return ()
-    if by:
-        place = meanings.index("by", 1)
-        end = next((k for k in range(place + 1, len(words)) if words[k].follows), len(words))
-        if end > place + 1 and (words[place + 1].written in _NO_AGENTS or meanings[place + 1][0] == "#"):
+class Voices:
+    """Reads the voice of texts."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def active(self, words: Sequence[Word], kind: str, said: Sequence[str]) -> tuple[str, ...]:
+        """What the words that count mean, as the active voice has them; empty where there is no passive: `is rice eaten by cats`,
+        `how is rice cooked`, `by whom was rice found`. `said` is all that was.
+        """
+        meanings = [word.meaning for word in words]
+        by = "by" in meanings[1:]
+        if not meanings or not (by or kind in ("how", "who")) or (_BE.isdisjoint(said) and _ETRE.isdisjoint(said)):
             return ()
-        return (*meanings[place + 1 : end], meanings[place - 1], *meanings[: place - 1], *meanings[end:])
-    asks_who = kind == "who" and said[0] in ("by", "par")
-    asks_how = kind == "how" and said[0] == "how" and words[-1].written in _RECIPES
-    return (meanings[-1], *meanings[:-1]) if asks_who or asks_how else ()
+        if by:
+            place = meanings.index("by", 1)
+            end = next((k for k in range(place + 1, len(words)) if words[k].follows), len(words))
+            if end > place + 1 and (
+                words[place + 1].written in self._tables.agentless or meanings[place + 1][0] == "#"
+            ):
+                return ()
+            return (*meanings[place + 1 : end], meanings[place - 1], *meanings[: place - 1], *meanings[end:])
+        asks_who = kind == "who" and said[0] in ("by", "par")
+        asks_how = kind == "how" and said[0] == "how" and words[-1].written in self._tables.recipes
+        return (meanings[-1], *meanings[:-1]) if asks_who or asks_how else ()
 
-
-def suffers(said: Sequence[str], language: str) -> bool:
-    """Whether someone has something done to him: `how do I get paid`, `comment être payé`, `faire réparer`."""
-    if language == "fr":
-        return any(_is_suffered(said, place) for place in range(len(said)))
-    for place, word in enumerate(said):
-        if word in _BE:
-            for before, after in pairwise(said[place : place + 5]):
-                if before != "to" and after not in _STATES and (after in _IRREGULAR or _REGULAR.match(after)):
+    def suffers(self, said: Sequence[str], language: str) -> bool:
+        """Whether someone has something done to him: `how do I get paid`, `comment être payé`, `faire réparer`."""
+        known = self._tables.languages[language]
+        for place, word in enumerate(said):
+            if language == "fr":
+                after = said[place + 1 : place + 3]
+                if word == "faire" and after and _INFINITIVE.match(after[0]):
                     return True
-    return False
-
-
-def _is_suffered(said: Sequence[str], place: int) -> bool:
-    word, after = said[place], said[place + 1 : place + 3]
-    if word == "faire":
-        return bool(after) and (_INFINITIVE.match(after[0]) is not None)
-    return word in _ETRE and any(
-        each not in _MOVING and (each in _FRENCH_IRREGULAR or _FRENCH.match(each) is not None) for each in after
-    )
-
-
-def describes(tokens: Sequence[Token], place: int, known: Vocabulary) -> bool:
-    """Whether a participle belongs to a noun: `deleted photos`, `les photos supprimées`."""
-    word = tokens[place].text
-    if known.degrees:
-        if not ((word in _IRREGULAR and word not in _UNCHANGED) or _REGULAR.match(word)) or place + 1 >= len(tokens):
-            return False
-        after = tokens[place + 1].text
-        counts = (
-            after not in known.light
-            and after not in known.prepositions
-            and after not in known.negators
-            and after.isalpha()
-        )
-        return counts and (place <= 1 or tokens[place - 1].text not in _ACTING[True])
-    if not place or not (word in _FRENCH_IRREGULAR or _FRENCH.match(word)):
+                if word in _ETRE and any(
+                    self._is_participle(each, language) and each not in known.states for each in after
+                ):
+                    return True
+            elif word in _BE:
+                for before, each in pairwise(said[place : place + _NEAR]):
+                    if before != "to" and each not in known.states and self._is_participle(each, language):
+                        return True
         return False
-    before = tokens[place - 1].text
-    return before not in known.light and before not in _ACTING[False] and before not in known.negators
+
+    def describes(self, tokens: Sequence[Token], place: int, known: Vocabulary) -> bool:
+        """Whether a participle belongs to a noun: `deleted photos`, `les photos supprimées`."""
+        word = tokens[place].text
+        before = tokens[place - 1].text if place else ""
+        if known.degrees:
+            if place + 1 >= len(tokens) or word in self._tables.unchanged or not self._is_participle(word, "en"):
+                return False
+            after = tokens[place + 1].text
+            light = after in known.light or after in known.prepositions or after in known.negators
+            verb = place > 1 and (before in _BE or before in _SUBJECTS or before in _HELPING)
+            return after.isalpha() and not light and not verb
+        if not before or not self._is_participle(word, "fr"):
+            return False
+        return not (
+            before in known.light
+            or before in _SUBJECTS
+            or before in _HELPING
+            or before in _ETRE
+            or before in known.negators
+        )
+
+    def _is_participle(self, word: str, language: str) -> bool:
+        return word in self._tables.languages[language].participles or _REGULAR[language].match(word) is not None
