@@ -10,9 +10,10 @@ _DONE_THERE: Final = re.compile(
     r"^where (?:can|do|should|could|must|may|would|will|did) (?:i|you|we|one|people|they) (?!find |locate |see |get )"
 )
 _IS_THERE: Final = re.compile(r"^where (?:is|are|was|were) ")
-_HAS_BEEN: Final = re.compile(
-    r"\b(?:a|ont|ai|as|avons|avez|est|sont) (?:été |déjà )?\w+(?:é|ée|és|ées|u|us|ue|i|is|it|ert)\b"
-)
+_HAS_BEEN: Final = {
+    "en": re.compile(r"\b(?:have|has|had) (?:\w+ ){0,3}(?:been|\w+ed)\b"),
+    "fr": re.compile(r"\b(?:a|ont|ai|as|avons|avez|est|sont) (?:été |déjà )?\w+(?:é|ée|és|ées|u|us|ue|i|is|it|ert)\b"),
+}
 _SOMEONE_ACTS: Final = re.compile(
     r"(?:^|\b(?:if|when|can|could|does|did|is|would|will|may|should|si|que|quand|est) )(?:someone|somebody|anyone|anybody|quelque un)\b"
 )
@@ -84,13 +85,13 @@ def _asks_where_it_is(text: Text) -> bool:
 
 
 def _will_be(text: Text) -> bool:
-    """`va gagner`."""
-    return text.language == "fr" and text.tense == "future"
+    """`will win`, `va gagner`."""
+    return text.tense == "future"
 
 
 def _has_been(text: Text) -> bool:
-    """`a gagné`."""
-    return _HAS_BEEN.search(text.plain) is not None
+    """`has won`, `a gagné`."""
+    return _HAS_BEEN[text.language].search(text.plain) is not None
 
 
 _PAIRS: Final[dict[str, tuple[Callable[[Text], bool], Callable[[Text], bool]]]] = {

@@ -258,7 +258,7 @@ class _WordReader:
             self._ne = self._ne or word == "ne"
             self._negators += word != "ne"
             return "", index + 1
-        if light or (word == "son" and self._is_possessive(index)):
+        if light or (word == "son" and not known.degrees and self._is_possessive(index)):
             return self._light(index), index + 1
         particle = self._particle(index + 1) if word in _SEPARABLE else None
         return self._meanings.of(particle) if particle else self._counts(token), index + 1

@@ -263,6 +263,8 @@ def test_the_same_words_put_otherwise_are_not_the_same(kind: str, one: str, othe
         ("How do I charge my phone?", "How am I charged for my phone?"),
         ("Where can I park near the mill?", "Where is the park near the mill?"),
         ("Qui a gagné le tour ?", "Qui va gagner le tour ?"),
+        ("Have the trains been on strike?", "Will the trains be on strike?"),
+        ("Can my son use my bus pass?", "Can I use my son's bus pass?"),
         ("I bent a bike while parking, what now?", "Someone bent my bike while parking, what now?"),
         ("J'ai rayé une voiture, que faire ?", "Quelqu'un a rayé ma voiture, que faire ?"),
         ("All birds can fly", "Some birds can fly"),
