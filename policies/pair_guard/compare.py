@@ -34,6 +34,8 @@ _REPHRASED = 2
 _NAMES = frozenset({"python", "java"})
 """In lower case mostly the same."""
 _ARTICLE = re.compile(r"\b(?:a|an|the|my) (?:python|java)(?! \w)")
+_BECOME = "become"
+"""As `be` a singer: what is one day, and is light."""
 _LEAST = {"difference": 2}
 """So many words must count, or all of them do: the difference between to and for."""
 
@@ -178,6 +180,8 @@ class PairGuard:
         weighty = self._weighty(a, b, left, right)
         if a.states and b.states and alike and not weighty and ((left and right) or _joints(a) == _joints(b)):
             return Judgement("near", reason)
+        if rest == [_BECOME] and " be " in (b if left else a).plain:
+            return Judgement("near", reason)
         soft = self._soft[a.language]
         if not (left and right) and a.kind not in ("yn", "do") and len(rest) <= _SOFTS and soft.issuperset(rest):
             return Judgement("near", reason)
@@ -254,6 +258,8 @@ def _joints(text: Text) -> int:
 
 def _contrast(one: Word, other: Word) -> bool:
     """To pay with a card is not to pay for it, to report to someone not to report him."""
+    if one.follows == other.follows:
+        return False
     ours = "" if one.loose else _PLAIN.get(one.follows, one.follows)
     theirs = "" if other.loose else _PLAIN.get(other.follows, other.follows)
     if ours == theirs:

@@ -7,7 +7,7 @@ Reads `cache/dev.jsonl` from the folder named by LOCKGATE_DATA (absent: says so,
 Pairs fall into two halves by a checksum: rules were written looking at the first and are judged on the second. Labels of
 QQP are wrong for about half of its most similar "different" pairs: those that were served were read, and
 `cache_audit.json` says which have the same answer after all, by checksum. `own_pairs.jsonl` is ours: questions as people
-ask them, paraphrased freely, and one change each that makes another answer.
+ask them, paraphrased lightly, more, and freely, and changed so that the answer is another.
 """
 
 import argparse
@@ -39,7 +39,20 @@ MARKS = ("<!-- measured: python tests/eval/cache.py -->\n", "<!-- end of cache -
 COMMAND = "make eval"
 AUDIT = Path(__file__).with_name("cache_audit.json")
 OWN = Path(__file__).with_name("own_pairs.jsonl")
-ONE_LANGUAGE = ("fow", "qqp", "checklist", "paws_qqp", "stsb_fr", "mqp", "advglue_qqp", "own_fr", "own")
+ONE_LANGUAGE = (
+    "fow",
+    "qqp",
+    "checklist",
+    "paws_qqp",
+    "stsb_fr",
+    "mqp",
+    "advglue_qqp",
+    "own_fr",
+    "own_light",
+    "own_medium",
+    "own_free",
+    "own_traps",
+)
 ADVERSARIAL = ("fow", "checklist", "paws_qqp")
 SHOWN = (("second", "cosine ≥ 0.90 alone"), ("second", "as shipped"), ("both", "as shipped"), ("both", "strict"))
 LEAST_HITS = 0.9
