@@ -18,13 +18,26 @@ Closeness = Literal["same", "near", "across", "open", "different"]
 _TYPO = 5
 _WITH = frozenset({"with", "avec"})
 _OPPOSED = {
-    "to": frozenset({"about", "from", "in", ""}),
+    "to": frozenset({"about", "from", "in", "for", ""}),
+    "as": frozenset({"for", "with", "to", ""}),
+    "about": frozenset({""}),
     "à": frozenset({"de", "sur", "pour"}),
     "pour": frozenset({"de"}),
+    "avec": frozenset({""}),
+    "comme": frozenset({"pour", "avec", "à", ""}),
 }
 """What `to` is not: I complain to you and about you, report to him and report him."""
 _PLAIN = {"au": "à", "aux": "à", "du": "de", "d": "de", "des": "de"}
 _AMOUNTS = frozenset({"when", "howlong", "howmuch", "howmany", "howoften", "howold", "howfar"})
+_LIMITS = {
+    frozenset({"can", "should"}): _AMOUNTS | {"who", "whom", "where"},
+    frozenset({"can", ""}): frozenset({"howmuch", "howmany", "howoften", "who", "whom"}),
+    frozenset({"should", ""}): frozenset({"howmuch", "howmany"}),
+}
+"""Kinds of question in which what may be is not what should be, or is."""
+_COMPANY = re.compile(
+    r"\b(?:customers?|clients?|data|complaints?|feel|help|deliver|parcels?|staff|employees|money|rooms)\b"
+)
 _ADDRESSED = re.compile(
     r"\b(?:do|did|are|were|will|would) you\b(?! (?:think|recommend|suggest|know|believe))|\byour\b(?! (?:own|self|favou?rite|opinion|view))"
 )
@@ -65,6 +78,7 @@ class PairGuard:
         self._languages = frozenset(languages)
         self._words = tables.words
         self._accents = tables.accents
+        self._contrasts = tables.contrasts
         (self._or,) = reader.meanings("en", ("or",))
         self._listed = frozenset(word for known in tables.languages.values() for word in known.concepts)
         self._any = language == "any"
@@ -99,7 +113,7 @@ class PairGuard:
         a, b = _settled(a, b.kind), _settled(b, a.kind)
         judged = _contradiction(a, b) or self._within(a, b)
         small = (
-            differ(a, b, sure=judged.closeness != "open")
+            differ(a, b, self._contrasts[a.language], sure=judged.closeness != "open")
             if judged.closeness != "different" and judged is not _VOICE
             else ""
         )
@@ -108,7 +122,7 @@ class PairGuard:
     def _within(self, a: Text, b: Text) -> Judgement:
         first = [word.meaning for word in a.words]
         second = [word.meaning for word in b.words]
-        if a.kind == b.kind and ((a.active and list(a.active) == second) or (b.active and list(b.active) == first)):
+        if a.kind == b.kind and (_is_passive_of(a, b, second) or _is_passive_of(b, a, first)):
             return _VOICE
         if min(len(first), len(second)) < _LEAST.get(a.kind, 1):
             return SAME if a.plain == b.plain else _different("hardly any words")
@@ -242,6 +256,11 @@ class PairGuard:
         return Judgement("across")
 
 
+def _is_passive_of(text: Text, other: Text, words: list[str]) -> bool:
+    """Whether one text says in the passive voice what the other, which is in the active one, says in these words."""
+    return bool(text.active) and not (other.active or other.suffers) and list(text.active) == words
+
+
 def _settled(text: Text, other: str) -> Text:
     """`Can you freeze rice?` as the other text takes it: may anyone, or will you."""
     if text.kind != "canyou":
@@ -280,10 +299,12 @@ def _open(reason: str, left: Sequence[str], right: Sequence[str]) -> Judgement:
 
 def _contradiction(a: Text, b: Text) -> Judgement | None:
     """What no choice of words makes good."""
-    if a.negations % 2 != b.negations % 2:
+    if a.negations != b.negations:
         return _different("negation")
     offered = {a.mode, b.mode} == {"", "can"} and a.persons == b.persons == "2"  # `do you ship`, `can you ship`
     if a.mode != b.mode and a.kind == b.kind and a.kind in ("yn", "why", "do") and not offered:
+        return _different("mode")
+    if a.kind == b.kind and a.kind in _LIMITS.get(frozenset({a.mode, b.mode}), ()):
         return _different("mode")
     if "past" in (a.tense, b.tense) and a.tense != b.tense and "?" not in (a.tense, b.tense):
         return _different("tense")
@@ -300,11 +321,11 @@ def _is_anyone(a: Text, b: Text) -> bool:
     """Whether `you` is anyone: `how do you get there`, `can you freeze rice`; in French it is not, nor beside what is mine."""
     persons = {a.persons, b.persons}
     if persons == {"1", "12"}:  # `how do I send you a parcel`
-        return a.kind == b.kind
+        return a.kind == b.kind == "how"
     if a.language != "en" or a.kind != b.kind or not persons <= {"", "1", "2"}:
         return False
     if a.kind in ("how", "like"):
-        return True
+        return "" in persons or not _COMPANY.search(a.plain)
     addressed = _ADDRESSED.search(a.plain) or _ADDRESSED.search(b.plain)
     return "1" not in persons and (a.kind == "yn" or (a.kind in ("what", "who") and not addressed))
 

@@ -21,6 +21,7 @@ _CHOICE: Final = 2
 _IS_MOST: Final = re.compile(r"\b(?:is|are|was|were) (?:the )?(?:best|worst|\w+est)\b")
 _MOST: Final = frozenset({"best", "worst"})
 _COMPARED: Final = frozenset({"better", "worse", "best", "more", "rather"})
+_INFINITIVE: Final = re.compile(r"(?:er|ir|re)$")
 _OR: Final = frozenset({"or", "ou"})
 
 
@@ -42,7 +43,10 @@ def in_order(  # noqa: PLR0913 - two texts, what they say and what they do not s
             return sorted(first) == sorted(second)  # of one from the other, or of the other from the one
         if a.kind == "yn" and (_said_first(a, first, second) or _said_first(b, second, first)):
             return True
-        if a.language == "fr" and a.kind in ("when", "where") and [second[1::-1], second[2:]] == [first[:2], first[2:]]:
+        inverted = a.language == "fr" and not any(
+            _INFINITIVE.search(text.words[0].written) for text in (a, b) if text.words
+        )
+        if inverted and a.kind in ("when", "where") and [second[1::-1], second[2:]] == [first[:2], first[2:]]:
             return True  # `à quelle heure ferme le musée`, `… le musée ferme-t-il`
     first, ours = _kept(first, a.words, left)
     second, theirs = _kept(second, b.words, right)

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import yaml
@@ -74,6 +74,15 @@ class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agentless: str
     recipes: str
     accents: str
+    contrasts: list[dict[str, str | list[str]]]
+
+
+class Contrast(NamedTuple):
+    """What one text says and the other, so that they are two questions."""
+
+    what: str
+    one: re.Pattern[str]
+    other: re.Pattern[str]
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
@@ -127,6 +136,8 @@ class Tables(msgspec.Struct, frozen=True):
     """Participles of what anyone does."""
     accents: frozenset[str]
     """Words that are others with an accent."""
+    contrasts: dict[str, tuple[Contrast, ...]]
+    """By language."""
     words: Words
 
     @classmethod
@@ -142,6 +153,7 @@ class Tables(msgspec.Struct, frozen=True):
             agentless=_words(file.agentless),
             recipes=_words(file.recipes),
             accents=_words(file.accents),
+            contrasts={name: tuple(_contrast(each, name) for each in file.contrasts) for name in LANGUAGES},
             words=Words.load(),
         )
 
@@ -176,6 +188,11 @@ def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
         participles=_words(file.participles[name]),
         states=_words(file.states[name]),
     )
+
+
+def _contrast(entry: dict[str, str | list[str]], name: Language) -> Contrast:
+    patterns = list(entry[name])
+    return Contrast(str(entry["what"]), re.compile(patterns[0]), re.compile(patterns[1]))
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:

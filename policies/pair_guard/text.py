@@ -42,7 +42,8 @@ class Text(msgspec.Struct, frozen=True):
     `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject.
     `states`: it asks nothing and orders nothing. `plain` is all of it but politeness, a phrase before a first comma put last. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
     `questions` counts its question marks. `proper` says that it begins with a capital, so that its writer sets them.
-    `active` is what its words mean in the active voice, where it is in the passive one; `suffers`: it is in that.
+    `active` is what its words mean in the active voice, where it is in the passive one; `suffers`: it is in that. `negated` are the words
+    behind negations.
     """
 
     language: str
@@ -62,6 +63,7 @@ class Text(msgspec.Struct, frozen=True):
     proper: bool = False
     active: tuple[str, ...] = ()
     suffers: bool = False
+    negated: frozenset[str] = frozenset()
 
 
 class Reader:
@@ -111,8 +113,9 @@ class Reader:
             kind=kind,
             words=tuple(counted),
             negations=words.negations,
+            negated=frozenset(words.negated),
             mode="can" if asked & known.can else "should" if asked & known.should else "",
-            tense=_tense(said, known, language),
+            tense=_tense(said, known, language, going=" going to " in f" {' '.join(everything)} "),
             persons=persons,
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
@@ -157,11 +160,11 @@ def _unfronted(tokens: list[Token], known: Vocabulary) -> list[Token]:
     return tokens
 
 
-def _tense(said: set[str], known: Vocabulary, language: str) -> str:
-    """Of the auxiliary; `?` where a verb stands alone, as in `who won`."""
+def _tense(said: set[str], known: Vocabulary, language: str, *, going: bool) -> str:
+    """Of the auxiliary; `?` where a verb stands alone, as in `who won`. `going`: it is going to be."""
     if said & known.past:
         return "past"
-    if said & known.future:
+    if said & known.future or going:
         return "future"
     return "" if language != "en" or said & AUXILIARY else "?"
 

@@ -83,7 +83,8 @@ class WordReader:
         self._mentioned = _mentioned(tokens)
         self._linked, self._joined, self._loose, self._follows = False, False, False, ""
         self._negators = 0
-        self._ne = False
+        self._ne = self._negates = False
+        self.negated: list[str] = []
 
     @property
     def negations(self) -> int:
@@ -106,6 +107,9 @@ class WordReader:
                 tokens, place, self._known
             ):  # `deleted photos` are not deleted now
                 meaning += "~"
+            if self._negates:
+                self.negated.append(meaning)
+                self._negates = False
             capital = token.written[:1].isupper() and not first
             found.append(Word(meaning, token.text, self._linked, self._joined, capital, self._follows, self._loose))
             self._linked, self._joined, self._loose, self._follows = False, False, False, ""
@@ -123,6 +127,7 @@ class WordReader:
             meaning, index = phrase
             return ("" if meaning == "nothing" else self._meanings.of(meaning)), index
         if word in known.negators or word == "ne":
+            self._negates = self._negates or word == "ne" or not self._ne
             self._ne = self._ne or word == "ne"
             self._negators += word != "ne"
             return "", index + 1
