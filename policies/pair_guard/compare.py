@@ -29,8 +29,13 @@ _OPPOSED = {
 """What `to` is not: I complain to you and about you, report to him and report him."""
 _PLAIN = {"au": "à", "aux": "à", "du": "de", "d": "de", "des": "de"}
 _AMOUNTS = frozenset({"when", "howlong", "howmuch", "howmany", "howoften", "howold", "howfar"})
+_PASSIVE = re.compile(r"\b(?:be|been|being|is|are|am|was|were|get|gets|got|être|est|sont|été)\b")
+_SERVICE = re.compile(
+    r"\b(?:ship|deliver|accept|offer|repair|sell|send|refund|book|take|provide|livre[rz]|accepte[rz]|envoye[rz])\b"
+)
+"""What is offered to anyone: whether one does it is whether one can."""
 _LIMITS = {
-    frozenset({"can", "should"}): _AMOUNTS | {"who", "whom", "where"},
+    frozenset({"can", "should"}): _AMOUNTS | {"who", "whom", "where", "what"},
     frozenset({"can", ""}): frozenset({"howmuch", "howmany", "howoften", "who", "whom"}),
     frozenset({"should", ""}): frozenset({"howmuch", "howmany"}),
 }
@@ -258,7 +263,7 @@ class PairGuard:
 
 def _is_passive_of(text: Text, other: Text, words: list[str]) -> bool:
     """Whether one text says in the passive voice what the other, which is in the active one, says in these words."""
-    return bool(text.active) and not (other.active or other.suffers) and list(text.active) == words
+    return bool(text.active) and not other.active and list(text.active) == words and not _PASSIVE.search(other.plain)
 
 
 def _settled(text: Text, other: str) -> Text:
@@ -301,7 +306,7 @@ def _contradiction(a: Text, b: Text) -> Judgement | None:
     """What no choice of words makes good."""
     if a.negations != b.negations:
         return _different("negation")
-    offered = {a.mode, b.mode} == {"", "can"} and a.persons == b.persons == "2"  # `do you ship`, `can you ship`
+    offered = {a.mode, b.mode} == {"", "can"} and a.persons == b.persons == "2" and _SERVICE.search(a.plain)
     if a.mode != b.mode and a.kind == b.kind and a.kind in ("yn", "why", "do") and not offered:
         return _different("mode")
     if a.kind == b.kind and a.kind in _LIMITS.get(frozenset({a.mode, b.mode}), ()):
@@ -327,6 +332,8 @@ def _is_anyone(a: Text, b: Text) -> bool:
     if a.kind in ("how", "like"):
         return "" in persons or not _COMPANY.search(a.plain)
     addressed = _ADDRESSED.search(a.plain) or _ADDRESSED.search(b.plain)
+    if a.plain.startswith("are you") or b.plain.startswith("are you"):
+        return False
     return "1" not in persons and (a.kind == "yn" or (a.kind in ("what", "who") and not addressed))
 
 
