@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from policies.pair_guard.clauses import differ
+from policies.pair_guard.contradiction import AMOUNTS, contradiction
 from policies.pair_guard.order import in_order
 from policies.pair_guard.spelling import bare, cognate, one_edit, same_but_accents
 from policies.pair_guard.tables import Tables
@@ -28,25 +29,7 @@ _OPPOSED = {
 }
 """What `to` is not: I complain to you and about you, report to him and report him."""
 _PLAIN = {"au": "à", "aux": "à", "du": "de", "d": "de", "des": "de"}
-_AMOUNTS = frozenset({"when", "howlong", "howmuch", "howmany", "howoften", "howold", "howfar"})
 _PASSIVE = re.compile(r"\b(?:be|been|being|is|are|am|was|were|get|gets|got|être|est|sont|été)\b")
-_SERVICE = re.compile(
-    r"\b(?:ship|deliver|accept|offer|repair|sell|send|refund|book|take|provide|livre[rz]|accepte[rz]|envoye[rz])\b"
-)
-"""What is offered to anyone: whether one does it is whether one can."""
-_LIMITS = {
-    frozenset({"can", "should"}): _AMOUNTS | {"who", "whom", "where", "what"},
-    frozenset({"can", ""}): frozenset({"howmuch", "howmany", "howoften", "who", "whom"}),
-    frozenset({"should", ""}): frozenset({"howmuch", "howmany"}),
-}
-"""Kinds of question in which what may be is not what should be, or is."""
-_COMPANY = re.compile(
-    r"\b(?:customers?|clients?|data|complaints?|feel|help|deliver|parcels?|staff|employees|money|rooms)\b"
-)
-_ADDRESSED = re.compile(
-    r"\b(?:do|did|are|were|will|would) you\b(?! (?:think|recommend|suggest|know|believe))|\byour\b(?! (?:own|self|favou?rite|opinion|view))"
-)
-"""That `you` is the one who answers, or whoever he answers for."""
 _SOFTS = 2
 _REPHRASED = 2
 _NAMES = frozenset({"python", "java"})
@@ -116,7 +99,10 @@ class PairGuard:
         if not a.language:
             return SAME if a.words == b.words else _different("words")
         a, b = _settled(a, b.kind), _settled(b, a.kind)
-        judged = _contradiction(a, b) or self._within(a, b)
+        reason = contradiction(a, b)
+        if reason:
+            return _different(reason)
+        judged = self._within(a, b)
         small = (
             differ(a, b, self._contrasts[a.language], sure=judged.closeness != "open")
             if judged.closeness != "different" and judged is not _VOICE
@@ -213,7 +199,7 @@ class PairGuard:
         a paraphrase more often than not, since who asks something else changes little.
         """
         common = len(first) - len(left)
-        if not (left or right) or "do" in (a.kind, b.kind) or {a.kind, b.kind} <= _AMOUNTS:
+        if not (left or right) or "do" in (a.kind, b.kind) or {a.kind, b.kind} <= AMOUNTS:
             return _different("question")
         if self._weighty(a, b, left, right):
             return _different("question")
@@ -300,41 +286,6 @@ def _different(reason: str) -> Judgement:
 def _open(reason: str, left: Sequence[str], right: Sequence[str]) -> Judgement:
     """Who asks something else changes a word or two; of pairs that differ in more, the words do not tell."""
     return Judgement("open" if max(len(left), len(right)) >= _REPHRASED else "different", reason)
-
-
-def _contradiction(a: Text, b: Text) -> Judgement | None:
-    """What no choice of words makes good."""
-    if a.negations != b.negations:
-        return _different("negation")
-    offered = {a.mode, b.mode} == {"", "can"} and a.persons == b.persons == "2" and _SERVICE.search(a.plain)
-    if a.mode != b.mode and a.kind == b.kind and a.kind in ("yn", "why", "do") and not offered:
-        return _different("mode")
-    if a.kind == b.kind and a.kind in _LIMITS.get(frozenset({a.mode, b.mode}), ()):
-        return _different("mode")
-    if "past" in (a.tense, b.tense) and a.tense != b.tense and "?" not in (a.tense, b.tense):
-        return _different("tense")
-    if a.quantity and b.quantity and a.quantity != b.quantity and a.kind == b.kind and a.kind in ("yn", "do"):
-        return _different("quantity")
-    if {a.persons, b.persons} == {"12", "21"} and a.kind == b.kind:
-        return _different("person")
-    if ("2" in a.persons) != ("2" in b.persons) and not _is_anyone(a, b):
-        return _different("person")
-    return None
-
-
-def _is_anyone(a: Text, b: Text) -> bool:
-    """Whether `you` is anyone: `how do you get there`, `can you freeze rice`; in French it is not, nor beside what is mine."""
-    persons = {a.persons, b.persons}
-    if persons == {"1", "12"}:  # `how do I send you a parcel`
-        return a.kind == b.kind == "how"
-    if a.language != "en" or a.kind != b.kind or not persons <= {"", "1", "2"}:
-        return False
-    if a.kind in ("how", "like"):
-        return "" in persons or not _COMPANY.search(a.plain)
-    addressed = _ADDRESSED.search(a.plain) or _ADDRESSED.search(b.plain)
-    if a.plain.startswith("are you") or b.plain.startswith("are you"):
-        return False
-    return "1" not in persons and (a.kind == "yn" or (a.kind in ("what", "who") and not addressed))
 
 
 def _without(some: list[str], others: list[str]) -> list[str]:
