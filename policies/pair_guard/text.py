@@ -99,6 +99,7 @@ class Reader:
         told = drop_asking(tokens, known)
         tokens = _unfronted(tokens, known)
         everything = [token.text for token in tokens]
+        plain = " ".join(everything)
         kind = take_kind(tokens, known, language, asks="?" in text, told=told)
         if wonders and kind in ("do", "yn"):  # `my washer leaks, why?`
             kind = "why"
@@ -115,12 +116,12 @@ class Reader:
             negations=words.negations,
             negated=frozenset(words.negated),
             mode="can" if asked & known.can else "should" if asked & known.should else "",
-            tense=_tense(said, known, language, going=" going to " in f" {' '.join(everything)} "),
+            tense=_tense(said, known, language, going="going to" in plain),
             persons=persons,
             subject=bool(said & _SUBJECTS),
             quotes=quotes,
             signs=signs,
-            plain=" ".join(everything),
+            plain=plain,
             quantity=" ".join(quantities),
             questions=text.count("?"),
             proper=text[:1].isupper(),

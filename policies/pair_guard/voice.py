@@ -14,6 +14,8 @@ _ETRE: Final = frozenset(
     {"être", "suis", "es", "est", "sommes", "êtes", "sont", "été", "était", "étaient", "sera", "seront", "serai"}
 )
 _REGULAR: Final = {"en": re.compile(r"[a-zé]{2,}(?<!e)ed$"), "fr": re.compile(r"\w{2,}(?:é|ée|és|ées)$")}
+_LAST: Final = frozenset("dées")
+"""How regular ones end."""
 _INFINITIVE: Final = re.compile(r"\w{2,}(?:er|ir|re)$")
 _NEAR: Final = 5
 """So many words from `be` or `get` on its participle may stand."""
@@ -92,6 +94,8 @@ class Voices:
     def describes(self, tokens: Sequence[Token], place: int, known: Vocabulary) -> bool:
         """Whether a participle belongs to a noun: `deleted photos`, `les photos supprimées`."""
         word = tokens[place].text
+        if word[-1] not in _LAST and word not in known.participles:
+            return False
         before = tokens[place - 1].text if place else ""
         if known.degrees:
             if place + 1 >= len(tokens) or word in self._tables.unchanged or not self._is_participle(word, "en"):
