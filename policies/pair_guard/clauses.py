@@ -33,7 +33,7 @@ def differ(a: Text, b: Text, contrasts: Sequence[Contrast], *, sure: bool) -> st
         if one.tense == "future" and _HAS_BEEN[other.language].search(other.plain):
             return "tense"
         for contrast in contrasts:
-            if contrast.one.search(one.plain) and contrast.other.search(other.plain):
+            if contrast.one(one.plain) and contrast.other(other.plain):
                 return contrast.what
     return ""
 

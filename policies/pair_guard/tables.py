@@ -1,6 +1,7 @@
 """The pair guard's tables, read from `tables.yaml` and turned into what the comparison looks things up in."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -81,8 +82,8 @@ class Contrast(NamedTuple):
     """What one text says and the other, so that they are two questions."""
 
     what: str
-    one: re.Pattern[str]
-    other: re.Pattern[str]
+    one: Callable[[str], re.Match[str] | None]
+    other: Callable[[str], re.Match[str] | None]
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
@@ -191,8 +192,8 @@ def _vocabulary(file: TableFile, name: Language) -> Vocabulary:
 
 
 def _contrast(entry: dict[str, str | list[str]], name: Language) -> Contrast:
-    patterns = list(entry[name])
-    return Contrast(str(entry["what"]), re.compile(patterns[0]), re.compile(patterns[1]))
+    found = [re.compile(each).match if each[0] == "^" else re.compile(each).search for each in entry[name]]
+    return Contrast(str(entry["what"]), found[0], found[1])
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
