@@ -68,7 +68,8 @@ class Ready:
     @property
     def size(self) -> int:
         """Bytes held."""
-        return len(self.stored.body) + sum(map(len, filter(None, self._streams.values()))) + _OVERHEAD
+        held = len(self.stored.body) + _OVERHEAD
+        return held + sum(map(len, filter(None, self._streams.values()))) if self._streams else held
 
     def whole(self) -> bytes | None:
         """The whole body, if the answer has that shape."""
@@ -126,7 +127,8 @@ class Memory:
         """
         if cleared is not None and cleared != self.cleared:
             return
-        self._forget(held.facts.id)
+        if held.facts.id in self._places:
+            self._forget(held.facts.id)
         size = held.size
         if size > self._limit:
             return
