@@ -24,7 +24,6 @@ _QUESTIONS: Final = frozenset(
      "pourquoi", "combien", "puis", "peux", "peut", "dois", "doit", "faut", "est"}
 )  # fmt: skip
 _WHY: Final = frozenset({"why", "pourquoi"})
-_SUBJECTS: Final = frozenset({"i", "we", "you", "je", "nous", "vous", "tu", "on"})
 _QUANTITIES: Final = {
     **dict.fromkeys(("all", "every", "each", "tous", "toutes", "chaque"), "all"),
     **dict.fromkeys(("most", "many", "plupart", "beaucoup"), "most"),
@@ -39,7 +38,7 @@ class Text(msgspec.Struct, frozen=True):
     """What was read.
 
     `language` is empty for what is neither English nor French: then `words` are all its tokens, as they stand.
-    `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first, `subject` whether as a subject.
+    `persons` says who speaks (`1`) or is spoken to (`2`), who is named first first.
     `states`: it asks nothing and orders nothing. `plain` is all of it but politeness, a phrase before a first comma put last. `quantity` says of how many of something it speaks: `all`, `most`, `some`.
     `questions` counts its question marks. `proper` says that it begins with a capital, so that its writer sets them.
     `active` is what its words mean in the active voice, where it is in the passive one; `suffers`: it is in that. `negated` are the words
@@ -53,7 +52,6 @@ class Text(msgspec.Struct, frozen=True):
     mode: str = ""
     tense: str = ""
     persons: str = ""
-    subject: bool = False
     quotes: tuple[str, ...] = ()
     signs: Signs = Signs((), (), ())
     states: bool = False
@@ -108,7 +106,6 @@ class Reader:
         said = set(everything)
         asked = {token.text for token in tokens} if kind == "do" else said  # `can you` asks for no leave then
         counted = _without_price(found, meanings, language) if kind == "howmuch" else found
-        persons = _persons(everything, known)
         return Text(
             language=language,
             kind=kind,
@@ -117,8 +114,7 @@ class Reader:
             negated=frozenset(words.negated),
             mode="can" if asked & known.can else "should" if asked & known.should else "",
             tense=_tense(said, known, language, going="going to" in plain),
-            persons=persons,
-            subject=bool(said & _SUBJECTS),
+            persons=_persons(everything, known),
             quotes=quotes,
             signs=signs,
             plain=plain,
